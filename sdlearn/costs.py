@@ -1,0 +1,218 @@
+"""Chapter 05: what a picture costs in pixels, by super-resolution and in latents: operations, memory, time.
+
+The networks have the shapes their authors published and random weights: a price does not depend on what a network has learnt.
+Counting builds them on torch's "meta" device, where tensors have shapes but no numbers, so that a laptop can count what it could never run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import weakref
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from sdlearn import hub
+
+# U-Nets on pixels: side, channels, their multiples level by level, sides with attention, residual blocks a level, channels in.
+# "ADM" is Dhariwal and Nichol 2021 (settings from the README of openai/guided-diffusion); the small ones have Tiny SD's channels.
+PIXELS = {
+    "ADM 64": (64, 192, (1, 2, 3, 4), (32, 16, 8), 3, 3),
+    "ADM 128": (128, 256, (1, 1, 2, 3, 4), (32, 16, 8), 2, 3),
+    "ADM 256": (256, 256, (1, 1, 2, 2, 4, 4), (32, 16, 8), 2, 3),
+    "ADM 512": (512, 256, (0.5, 1, 1, 2, 2, 4, 4), (32, 16, 8), 2, 3),
+    "ADM 64 to 256": (256, 192, (1, 1, 2, 2, 4, 4), (32, 16, 8), 2, 6),
+    "ADM 128 to 512": (512, 192, (1, 1, 2, 2, 4, 4), (32, 16), 2, 6),
+    "small 32": (32, 64, (1, 2, 3), (16, 8), 1, 3),
+    "small 128": (128, 64, (1, 2, 3), (32,), 1, 3),
+    "small 32 to 128": (128, 64, (1, 2, 3), (32,), 1, 6),
+}
+
+
+class Stage(NamedTuple):
+    """One network on the way to a picture."""
+
+    network: str
+    side: int  # of what it reads
+    looks: int  # at each step: 2 with guidance, 1 without; 0 means once, at the end
+
+
+GUIDED, PLAIN, ONCE = 2, 1, 0
+WAYS: dict[int, dict[str, tuple[Stage, ...]]] = {
+    # Tiny SD's size, small enough to be timed on a laptop
+    128: {
+        "pixels": (Stage("small 128", 128, GUIDED),),
+        "small + super-resolution": (Stage("small 32", 32, GUIDED), Stage("small 32 to 128", 128, PLAIN)),
+        "latents": (Stage("Tiny SD", 16, GUIDED), Stage("Tiny SD decoder", 16, ONCE)),
+    },
+    256: {
+        "pixels": (Stage("ADM 256", 256, GUIDED),),
+        "small + super-resolution": (Stage("ADM 64", 64, GUIDED), Stage("ADM 64 to 256", 256, PLAIN)),
+        "latents": (Stage("SD 1.5", 32, GUIDED), Stage("SD 1.5 decoder", 32, ONCE)),
+    },
+    512: {
+        "pixels": (Stage("ADM 512", 512, GUIDED),),
+        "small + super-resolution": (Stage("ADM 128", 128, GUIDED), Stage("ADM 128 to 512", 512, PLAIN)),
+        "latents": (Stage("SD 1.5", 64, GUIDED), Stage("SD 1.5 decoder", 64, ONCE)),
+    },
+    # nobody published these three at 1024: the networks of 512, on four times the area
+    1024: {
+        "pixels": (Stage("ADM 512", 1024, GUIDED),),
+        "small + super-resolution": (Stage("ADM 256", 256, GUIDED), Stage("ADM 128 to 512", 1024, PLAIN)),
+        "latents": (Stage("SD 1.5", 128, GUIDED), Stage("SD 1.5 decoder", 128, ONCE)),
+    },
+}
+
+
+class Cost(NamedTuple):
+    """What one picture costs."""
+
+    operations: float  # floating point additions and multiplications
+    weights: int  # bytes of all networks
+    activations: int  # bytes alive at the worst moment, without the weights
+
+
+def network(name: str, device="meta", dtype: torch.dtype = torch.float16) -> torch.nn.Module:
+    """One of the networks above with random weights."""
+    with torch.device(device):
+        if name in PIXELS:
+            net = hub.build_pixel_unet(*PIXELS[name])
+        elif name in ("SD 1.5", "Tiny SD"):
+            net = hub.build_unet(**(hub.SD15_UNET if name == "SD 1.5" else {}))
+        elif name in ("SD 1.5 decoder", "Tiny SD decoder"):
+            net = hub.build_vae(**(hub.SD15_VAE if name == "SD 1.5 decoder" else {}))
+            net.encoder, net.quant_conv = None, None  # only the way back is needed
+        else:
+            raise ValueError(f"Unknown network {name!r}: choose one of {', '.join(sorted({s.network for ways in WAYS.values() for w in ways.values() for s in w}))}.")
+    return net.to(dtype).eval()
+
+
+def look(net: torch.nn.Module, side: int, batch: int = 1) -> Callable[[], object]:
+    """A function that runs the network once on noise of this side."""
+    device, dtype = net.device, net.dtype
+    if "latent_channels" in net.config:
+        z = torch.randn(batch, net.config.latent_channels, side, side, device=device, dtype=dtype)
+        return lambda: net.decode(z)
+    x = torch.randn(batch, net.config.in_channels, side, side, device=device, dtype=dtype)
+    t = torch.full((batch,), 500, device=device)
+    if "cross_attention_dim" not in net.config:
+        return lambda: net(x, t)
+    words = torch.randn(batch, hub.TINY_TEXT["max_position_embeddings"], net.config.cross_attention_dim, device=device, dtype=dtype)
+    return lambda: net(x, t, encoder_hidden_states=words)
+
+
+class _Memory(TorchDispatchMode):
+    """Bytes of the tensors alive now, and at the worst moment."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self.known, self.paused = set(), False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not self.paused:
+            self.add(out)
+        return out
+
+    def add(self, out) -> None:
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and id(store := tensor.untyped_storage()) not in self.known:
+                size = store.nbytes()
+                self.known.add(id(store))
+                self.live += size
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(store, self._free, id(store), size)
+
+    def _free(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.live -= size
+
+
+class _FusedAttention(TorchFunctionMode):
+    """On the meta device attention is computed plainly; the fused kernels that really run never write down its pixels x pixels matrix, so neither is it counted as memory."""
+
+    def __init__(self, memory: _Memory):
+        super().__init__()
+        self.memory = memory
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        self.memory.paused = True
+        try:
+            out = func(*args, **(kwargs or {}))
+        finally:
+            self.memory.paused = False
+        self.memory.add(out)
+        return out
+
+
+@torch.no_grad()
+def count(net: torch.nn.Module, run: Callable[[], object]) -> Cost:
+    """Count one ``run`` of ``net``: operations by torch's FlopCounterMode (a multiplication and an addition are two), memory by watching each tensor come and go."""
+    with FlopCounterMode(display=False) as operations, _Memory() as memory, _FusedAttention(memory):
+        run()
+    return Cost(operations.get_total_flops(), sum(p.nbytes for p in net.parameters()), memory.peak)
+
+
+@lru_cache
+def _counted(stage: Stage) -> Cost:
+    net = network(stage.network)
+    return count(net, look(net, stage.side, max(1, stage.looks)))
+
+
+def price(side: int, way: str, steps: int = 25) -> Cost:
+    """What one picture of ``side`` pixels costs on one of the three :data:`WAYS`, in half precision: operations of all steps, memory of the hungriest moment."""
+    operations = weights = activations = 0
+    for stage in WAYS[side][way]:
+        one = _counted(stage)
+        operations += one.operations * (steps if stage.looks else 1)
+        weights += one.weights
+        activations = max(activations, one.activations)
+    return Cost(operations, weights, activations)
+
+
+@torch.inference_mode()
+def measure(side: int, way: str, steps: int = 25, device: str = "cpu", rehearse: bool = True) -> dict:
+    """Time the same picture on ``device``, random weights and all: {"way", "side", "steps", "seconds", "peak_gb"}.
+
+    One step of each stage is timed and multiplied on a CPU; on CUDA all steps are run and "peak_gb" is what the allocator saw (None elsewhere).
+    """
+    cuda = torch.device(device).type == "cuda"
+    total, peak = 0.0, 0
+    for stage in WAYS[side][way]:
+        net = network(stage.network, device, torch.float16 if cuda else torch.float32)
+        run = look(net, stage.side, max(1, stage.looks))
+        if rehearse:
+            run()
+        if cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        start, times = time.perf_counter(), steps if stage.looks else 1
+        for _ in range(times if cuda else 1):
+            run()
+        if cuda:
+            torch.cuda.synchronize()
+            peak = max(peak, torch.cuda.max_memory_allocated())
+        total += (time.perf_counter() - start) * (1 if cuda else times)
+        del net, run
+    return {"way": way, "side": side, "steps": steps, "seconds": total, "peak_gb": peak / 1e9 if cuda else None}
+
+
+def committed(path: str | Path = Path(__file__).parents[1] / "bench_gpu.json") -> dict | None:
+    """What was measured on a GPU and committed, or None if nobody has measured yet.
+
+    {"device": name, "date": "YYYY-MM-DD", "sd15": {"seconds", "seconds_per_step", "peak_gb"}, "ways": [rows of :func:`measure`]}
+    """
+    path = Path(path)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

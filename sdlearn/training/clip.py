@@ -1,0 +1,99 @@
+"""Train a CLIP: a text tower and an image tower that agree on which caption belongs to which picture (Radford et al. 2021).
+
+The text tower then conditions the U-Net; the image tower ships too, for chapter 04.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sdlearn import hub, world
+from sdlearn.training import data
+from sdlearn.training.common import Run, Settings
+
+
+@dataclass
+class CLIPSettings(Settings):
+    minutes: float = 10.0
+    # data
+    pictures: int = 20_000
+    batch: int = 192  # the more captions compete, the finer the differences that must be learnt
+    # Share of the batches that show one place at one time: only things, colours and positions are left to tell pictures apart by.
+    # Without them the towers learn sky and ground first, and the words for things late.
+    alike: float = 0.6
+    # Captions here have at most 26 tokens. The towers meet at the end-of-text token, and attention is causal, so padding
+    # behind it changes nothing: a shorter row saves half the time.
+    tokens: int = 32
+    # optimiser
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+
+
+def features(clip, ids: torch.Tensor, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit-length (text, image) features, (B, 128) each."""
+    out = clip(input_ids=ids, pixel_values=pixels)
+    return out.text_embeds.float(), out.image_embeds.float()
+
+
+def contrastive_loss(text: torch.Tensor, image: torch.Tensor, logit_scale: torch.Tensor, same: torch.Tensor | None = None) -> torch.Tensor:
+    """Symmetric cross-entropy over the similarity matrix: each caption finds its picture, each picture its caption.
+
+    ``same`` (B, B) is true where two pictures show the same scene: they share the target evenly (default: no two do).
+    """
+    logits = logit_scale.exp().clamp(max=100) * text @ image.T  # (B, B)
+    target = torch.eye(len(logits), device=logits.device) if same is None else same / same.sum(1, keepdim=True)
+    return (torch.nn.functional.cross_entropy(logits, target) + torch.nn.functional.cross_entropy(logits.T, target)) / 2
+
+
+def pick(scenes: list[world.Scene], settings: CLIPSettings, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of the scenes of one batch: any, or (a share ``alike`` of the batches) only those of one place at one time."""
+    pool = np.arange(len(scenes))
+    if rng.random() < settings.alike:
+        place, time = rng.choice(world.PLACES), rng.choice(world.TIMES)
+        pool = np.array([i for i in pool if (scenes[i].place, scenes[i].time) == (place, time)])
+    return np.sort(rng.choice(pool, min(settings.batch, len(pool)), replace=False))
+
+
+@torch.inference_mode()
+def retrieval(clip, tokenizer, split: str, count: int, work: str, among: int = 192) -> dict[str, float]:
+    """Share of plain captions that find their picture first (top-1) among ``among`` pictures, and the reverse; equal captions count as one."""
+    images = data.pictures(split, count, work)
+    hits = {"text_to_image": [], "image_to_text": []}
+    for start in range(0, count - among + 1, among):
+        captions = [world.caption(data.scene(split, i)) for i in range(start, start + among)]
+        ids = tokenizer(captions, padding=True, return_tensors="pt").input_ids
+        text, image = features(clip, ids.to(clip.device), data.to_tensor(images[start : start + among]).to(clip.device))
+        similarity = (text @ image.T).cpu()
+        for name, best in (("text_to_image", similarity.argmax(1)), ("image_to_text", similarity.argmax(0))):
+            hits[name] += [captions[i] == captions[j] for i, j in enumerate(best.tolist())]
+    return {name: float(np.mean(h)) for name, h in hits.items()}
+
+
+def train(settings: CLIPSettings) -> None:
+    images = data.pictures("train", settings.pictures, settings.work)
+    scenes = [data.scene("train", i) for i in range(settings.pictures)]
+    tokenizer = hub.load_tokenizer(settings.out)
+    run = Run("clip", settings, hub.build_clip(tokenizer), lr=settings.lr, weight_decay=settings.weight_decay, ema=0.99)
+    if run.device.type == "cpu":
+        hub.plain_attention(run.raw)
+    next_look = run.elapsed + 120
+    for step, rng in run:
+        picks = pick(scenes, settings, rng)
+        captions = [world.caption(scenes[i], rng) for i in picks]
+        ids = tokenizer(captions, padding="max_length", max_length=settings.tokens, truncation=True, return_tensors="pt").input_ids
+        pixels = data.to_tensor(images[picks])
+        with run.accelerator.autocast():
+            text, image = features(run.model, ids.to(run.device), pixels.to(run.device))
+        plain = np.array([world.caption(scenes[i]) for i in picks])
+        loss = contrastive_loss(text, image, run.raw.logit_scale, torch.from_numpy(plain[:, None] == plain[None, :]).to(text.device))
+        right = (text @ image.T).argmax(1).eq(torch.arange(len(text), device=text.device)).float().mean()
+        run.update(loss, top1=right)
+        if run.elapsed > next_look and run.accelerator.is_main_process:
+            next_look = run.elapsed + 120
+            print(f"\nclip step {step}: {retrieval(run.best, tokenizer, 'seen', 384, settings.work)}", flush=True)
+    if run.accelerator.is_main_process:
+        hub.save(settings.out, clip=run.best)
+        print(f"held-out scenes: {retrieval(run.best, tokenizer, 'seen', 960, settings.work)}")

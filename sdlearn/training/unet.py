@@ -1,0 +1,80 @@
+"""Train the U-Net: tell the noise from the latents, given the noise level and the caption (Ho et al. 2020; Rombach et al. 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+
+from sdlearn import hub, noising, sampling, text, world
+from sdlearn.training import data
+from sdlearn.training.common import Run, Settings
+from sdlearn.training.vae import encode_all
+
+
+@dataclass
+class UNetSettings(Settings):
+    minutes: float = 180.0
+    # data
+    pictures: int = 30_000
+    drop_caption: float = 0.1  # share of captions replaced by "": guidance needs the U-Net to know both
+    batch: int = 32  # on a CPU more, smaller steps learn faster than fewer, larger ones; a GPU wants 256
+    # loss
+    snr_gamma: float = 5.0  # weights min(snr, 5) / snr: the easy, nearly clean steps count less (Hang et al. 2023)
+    # optimiser
+    lr: float = 5e-4
+    flat: float = 0.6  # share of the time at the full rate; half of what is learnt comes after it
+    ema: float = 0.998  # an average over about 500 steps; raise it for trainings of many hours
+
+
+def noise_loss(unet, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, encoder_hidden_states: torch.Tensor, alphas_cumprod: torch.Tensor, snr_gamma: float):
+    """Weighted squared error of the predicted noise; latents and noise (B, 4, h, w), t (B,)."""
+    noise_pred = unet(noising.add_noise(latents, noise, t, alphas_cumprod), t, encoder_hidden_states=encoder_hidden_states).sample.float()
+    error = (noise_pred - noise).square().mean(dim=(1, 2, 3))
+    snr = noising.snr(alphas_cumprod)[t]
+    return (error * snr.clamp(max=snr_gamma) / snr).mean(), error
+
+
+def grid(pipe, count: int = 12, split: str = "held_out") -> Image.Image:
+    """First-take samples for prompts of a split, captions not shown: for the eye during training."""
+    prompts = [world.caption(data.scene(split, i)) for i in range(count)]
+    pictures = sampling.sample(pipe, prompts, num_inference_steps=20, seed=list(range(count)))
+    columns = 6
+    sheet = Image.new("RGB", (columns * pictures[0].width, -(-count // columns) * pictures[0].height))
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (i % columns * picture.width, i // columns * picture.height))
+    return sheet
+
+
+def train(settings: UNetSettings) -> None:
+    images = data.pictures("train", settings.pictures, settings.work)
+    scenes = [data.scene("train", i) for i in range(settings.pictures)]
+    tokenizer, vae, text_encoder = hub.load_tokenizer(settings.out), hub.load_part("vae", settings.out), hub.load_part("text_encoder", settings.out)
+    fresh = hub.load_part("unet", settings.start_from) if settings.start_from else hub.build_unet(cross_attention_dim=text_encoder.config.hidden_size)
+    unet = fresh.to(memory_format=torch.channels_last)
+    run = Run("unet", settings, unet, lr=settings.lr, flat=settings.flat, ema=settings.ema)
+    if run.device.type == "cpu":
+        hub.plain_attention(unet)
+    stored = encode_all(vae.to(run.device, memory_format=torch.channels_last), images, settings.work)
+    alphas_cumprod = noising.make_alphas_cumprod().to(run.device)
+    pipe = hub.build_pipeline(vae, text_encoder.to(run.device), tokenizer, run.best)
+    next_look = run.elapsed + 600
+    for step, rng in run:
+        picks = rng.choice(len(scenes), settings.batch, replace=False)
+        captions = [world.caption(scenes[i], rng) if rng.random() > settings.drop_caption else "" for i in picks]
+        mean, std = torch.from_numpy(stored[picks]).float().to(run.device).unbind(1)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        noise, posterior_noise = torch.randn(2, *mean.shape, generator=generator).to(run.device)
+        t = torch.randint(len(alphas_cumprod), (settings.batch,), generator=generator).to(run.device)
+        latents = (mean + std * posterior_noise).contiguous(memory_format=torch.channels_last)
+        with run.accelerator.autocast():
+            encoder_hidden_states = text.encode_prompt(pipe, captions)
+            loss, error = noise_loss(run.model, latents, noise, t, encoder_hidden_states, alphas_cumprod, settings.snr_gamma)
+        run.update(loss, error=error.mean())
+        if run.elapsed > next_look and run.accelerator.is_main_process:
+            next_look = run.elapsed + 600
+            grid(pipe).save(run.folder / f"samples_{step:06d}.png")
+    if run.accelerator.is_main_process:
+        grid(pipe).save(run.folder / "samples.png")
+        hub.save(settings.out, unet=run.best)

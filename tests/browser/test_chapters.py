@@ -1,0 +1,241 @@
+"""Each chapter as a reader meets it: opened in a real JupyterLab, run from the top, and every control that its cells show is moved.
+
+The chapters run on copies in a temporary folder. With SDLEARN_SHOTS=folder, screenshots of each page and of each control, before and after, are kept there:
+
+    SDLEARN_SHOTS=shots python run.py test tests/browser/test_chapters.py -k 02
+"""
+
+import contextlib
+import os
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from labdrive import bring, browser, drag, lab, missing, new_page, restart_kernel, run_all, shut_kernel_down, wait_until_shown
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+CHAPTERS = sorted(path.name for path in FOLDER.glob("0[0-6]_*.ipynb"))
+SHORT = "02"  # the chapter that is run a second time, in a restarted kernel
+CELLS_SECONDS = 2400  # 03 trains for a minute on two idle cores, and the machine may be busy with other things
+LOOP_SECONDS = 900  # a kernel that starts, a whole denoising loop: seconds on two idle cores
+SHOTS = os.environ.get("SDLEARN_SHOTS")
+# what of a control the reader can see: its pictures, its mask, and what it says
+SEEN = """(control) => JSON.stringify([...control.querySelectorAll('img, canvas')].filter((e) => e.offsetParent !== null && (e.tagName !== 'IMG' || (e.complete && e.naturalWidth)))
+                                          .map((e) => e.tagName === 'IMG' ? [e.alt, e.src] : ['mask', e.toDataURL()]))"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    root = tmp_path_factory.mktemp("chapters")
+    for name in CHAPTERS:
+        shutil.copy(FOLDER / name, root)
+    with lab(root) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as chromium:
+        yield chromium
+
+
+def test_no_chapter_is_left_out():
+    assert [name[:2] for name in CHAPTERS] == ["00", "01", "02", "03", "04", "05", "06"]
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapter(server, chromium, name):
+    page = new_page(chromium)
+    page.set_default_timeout(LOOP_SECONDS * 1000)  # a kernel that starts on a busy machine
+    try:
+        server.open(page, name)
+        run_from_the_top(page, name)
+        photograph_page(page, name)
+        faults = [fault for control in controls(page, name) for fault in move(page, control, name)]
+        assert faults == []
+        if name.startswith(SHORT):
+            restart_kernel(page)
+            run_from_the_top(page, name)
+            assert move(page, controls(page, name)[0], name) == []
+        assert page.errors == []
+    finally:
+        with contextlib.suppress(Exception):  # the kernel holds most of a gigabyte
+            shut_kernel_down(page)
+        page.context.close()
+
+
+def run_from_the_top(page, name: str) -> None:
+    """All cells, in a kernel that has run none: the last has its number, none shows an error or a warning, the kernel is idle."""
+    run_all(page, CELLS_SECONDS)
+    page.wait_for_function("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+    code = [cell.source for cell in nbformat.read(FOLDER / name, as_version=4).cells if cell.cell_type == "code" and cell.source.strip()]
+    numbers, loud = page.evaluate(
+        """() => { const cells = window.jupyterapp.shell.currentWidget.content.widgets.filter((cell) => cell.model.type === 'code').map((cell) => cell.model);
+                   const outputs = cells.flatMap((model) => model.outputs.toJSON());
+                   return [cells.map((model) => model.executionCount), outputs.filter((o) => o.output_type === 'error' || o.name === 'stderr')]; }"""
+    )
+    assert numbers == list(range(1, len(code) + 1))
+    assert loud == []
+    assert page.locator(".jp-OutputArea [data-mime-type='application/vnd.jupyter.error'], .jp-OutputArea [data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+
+
+def controls(page, name: str) -> list[str]:
+    """A selector for each control on the page, after checking that every cell that makes one shows it and that there is none of a kind unknown here."""
+    code = "\n".join(cell.source for cell in nbformat.read(FOLDER / name, as_version=4).cells if cell.cell_type == "code")
+    made = len(re.findall(r"widgets\.[A-Z]\w+\(", code))
+    number = """() => { const all = [...document.querySelectorAll('.jp-OutputArea-output .sd-control')].filter((c) => !c.parentElement.closest('.sd-control'));
+                        all.forEach((control, i) => { control.dataset.place = i; });
+                        return all.length; }"""
+    page.wait_for_function(f"(made) => ({number})() >= made", arg=made)
+    assert page.evaluate(number) == made >= (2 if name.startswith("00") else 3)
+    stray = "[...document.querySelectorAll('.jp-OutputArea-output .jupyter-widgets')].filter((w) => !w.closest('.sd-control')).map((w) => w.className)"
+    assert page.evaluate(stray) == []
+    return [f"[data-place='{i}']" for i in range(made)]
+
+
+def move(page, control: str, name: str) -> list[str]:
+    """Move every part of a control by keyboard and one of them by mouse; what did not change the picture, in words."""
+    where = page.locator(control).evaluate("(control) => control.closest('.jp-CodeCell').querySelector('.jp-InputPrompt').textContent")
+    place = f"{name[:2]}-control-{int(control.split(chr(39))[1]):02}"
+    page.locator(control).evaluate("(control) => control.scrollIntoView({block: 'center'})")
+    photograph(page, f"{place}-before")
+    faults = []
+    if page.locator(f"{control} button", has_text="Generate").count():
+        faults += generate(page, control)
+    if page.locator(f"{control} canvas").count():
+        faults += paint(page, control)
+    bring(page, control)
+    parts = page.locator(control).locator(".noUi-handle:visible, .widget-toggle-button:visible, select:visible, input[type=checkbox]:visible, input[type=text]:visible")
+    inside_panel = page.locator(f"{control} button", has_text="Generate").count() + page.locator(f"{control} canvas").count()
+    moved, still = 0, []
+    for i in range(parts.count()):
+        part = parts.nth(i)
+        kind = part.evaluate("(e) => e.classList.contains('noUi-handle') ? 'slider' : e.tagName === 'BUTTON' ? 'button' : e.tagName === 'SELECT' ? 'choice' : e.type")
+        if inside_panel and kind != "slider":
+            continue  # generate and paint have used them
+        label = part.evaluate("(e) => e.getAttribute('aria-label') || e.textContent || e.closest('.jupyter-widgets').querySelector('.widget-label')?.textContent || ''")
+        if not label.strip():
+            faults.append(f"{where} a {kind} without a name")
+        if not press(page, control, part, kind):
+            still.append((label, part, kind))
+        moved += 1
+    # after no step at all two rules may have made the same picture: so once more, now that the other parts have been moved
+    faults += [f"{where} {kind} {label!r} moved by keyboard: the picture stays" for label, part, kind in still if not press(page, control, part, kind)]
+    photograph(page, f"{place}-after")
+    if not moved:
+        faults.append(f"{where} there is nothing to move")
+    elif not by_mouse(page, control):
+        faults.append(f"{where} moved by mouse: the picture stays")
+    faults += [f"{where} {text}" for text in page.locator(f"{control} .sd-status").all_inner_texts() if "Not possible" in text]
+    return faults
+
+
+def seen(page, control: str) -> str:
+    return page.locator(control).evaluate(SEEN)
+
+
+def changes(page, control: str, before: str) -> str | None:
+    """What the reader sees as soon as it is something else; None if it stays."""
+    return wait_until_shown(page, control, f"(control, before) => {{ const now = ({SEEN})(control); return now !== '[]' && now !== before && now; }}", before)
+
+
+def press(page, control: str, part, kind: str) -> bool:
+    """Use one part by its keys until the picture is another one; whether it came to that. Each stop of a slider must be shown, by the picture or by its alt text."""
+    if kind == "button":
+        if part.get_attribute("aria-pressed") == "true":
+            return True  # it comes back into use when its neighbour has been pressed, by mouse
+        before = seen(page, control)
+        part.press("Enter")
+        return changes(page, control, before) is not None
+    if kind == "text":
+        before = seen(page, control)
+        part.press("End")
+        part.press_sequentially(" and a blue boat")
+        part.press("Enter")
+        return changes(page, control, before) is not None
+    if kind in ("choice", "checkbox"):
+        before = seen(page, control)
+        part.press("Space" if kind == "checkbox" else "ArrowUp" if part.evaluate("(e) => e.selectedIndex === e.options.length - 1") else "ArrowDown")
+        return changes(page, control, before) is not None
+    low, now, high = (float(part.get_attribute(f"aria-value{end}")) for end in ("min", "now", "max"))
+    pictures = first = seen(page, control)
+    keys = ["ArrowRight"] * round(high - now) + ["ArrowLeft"] * round(high - low)
+    for key in keys:
+        part.press(key)
+        pictures = changes(page, control, pictures)
+        if pictures is None:
+            return False
+        if re.findall(r'"data:[^"]*', pictures) != re.findall(r'"data:[^"]*', first):
+            return True
+    return False
+
+
+def by_mouse(page, control: str) -> bool:
+    """Drag the first slider towards its farther end; or else click a button that is not pressed, or into the text and type."""
+    before, inside = seen(page, control), page.locator(control)
+    slider, button = inside.locator(".noUi-handle:visible").first, inside.locator(".widget-toggle-button[aria-pressed=false]:visible").first
+    if slider.count():
+        base = slider.evaluate("(handle) => { const {x, width} = handle.closest('.noUi-base').getBoundingClientRect(); return [x, width]; }")
+        box = slider.bounding_box()
+        at = box["x"] + box["width"] / 2
+        drag(page, slider, (base[0] + base[1] if at < base[0] + base[1] / 2 else base[0]) - at)
+    elif button.count():
+        button.click()
+    else:
+        inside.locator("input[type=text]:visible").first.click()
+        page.keyboard.type(" by day ")
+    return changes(page, control, before) is not None
+
+
+def generate(page, control: str) -> list[str]:
+    """Type a sentence and a number of steps, press Generate, wait for the picture."""
+    panel = page.locator(control)
+    panel.get_by_label("Prompt", exact=True).fill("a blue boat by the sea by day")
+    panel.get_by_label("Steps", exact=True).fill("8")
+    panel.locator("button", has_text="Generate").press("Enter")
+    wait_until_shown(page, f"{control} .sd-status", "(status) => /Done: 8 steps|Not possible/.test(status.textContent)", timeout=LOOP_SECONDS)
+    bring(page, control)
+    alt = panel.locator("img:visible").get_attribute("alt")
+    return [] if alt == "Step 8 of 8: a blue boat by the sea by day" else [f"after Generate the picture is {alt!r}"]
+
+
+def paint(page, control: str) -> list[str]:
+    """Draw a stroke by mouse, then press Repaint."""
+    canvas, before = page.locator(f"{control} canvas"), seen(page, control)
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 5, box["y"] + 5)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + 5, steps=8)
+    page.mouse.up()
+    faults = [] if changes(page, control, before) else ["a stroke on the picture is not seen"]
+    page.locator(f"{control} button", has_text="Repaint").press("Enter")
+    wait_until_shown(page, f"{control} .sd-status", "(status) => /Done in|Not possible/.test(status.textContent)", timeout=LOOP_SECONDS)
+    alts = page.locator(f"{control} img:visible").evaluate_all("(all) => all.map((i) => i.alt)")
+    return faults + ([] if "repainted:" in alts[-1] else [f"after Repaint there is {alts}"])
+
+
+# -------------------------------------------------------------------------------------------------------- screenshots
+
+
+def photograph(page, name: str) -> None:
+    if SHOTS:
+        Path(SHOTS).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=f"{SHOTS}/{name}.png")
+
+
+def photograph_page(page, name: str) -> None:
+    """The whole notebook, one window after the other."""
+    scroll = """(by) => { const outer = document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer'), was = outer.scrollTop;
+                          outer.scrollTop = by ? was + by : 0;
+                          return outer.scrollTop !== was; }"""
+    page.evaluate(scroll, 0)
+    number, more = 0, bool(SHOTS)
+    while more:
+        page.evaluate("async () => { for (let i = 0; i < 4; i++) await new Promise(requestAnimationFrame); }")
+        photograph(page, f"{name[:2]}-page-{number:02}")
+        number, more = number + 1, page.evaluate(scroll, 820)

@@ -1,0 +1,215 @@
+"""Every kind of control in a real JupyterLab: moved by mouse and by keyboard, named for screen readers, and still moving when the kernel is gone.
+
+One notebook with one control of each kind is run once; each test leaves the pictures as it found them. The last test ends the kernel.
+"""
+
+import nbformat
+import pytest
+from labdrive import alt, ask_kernel, bring, browser, drag, lab, look, missing, new_page, run_all, shut_kernel_down, wait_until, wait_until_back, wait_until_changed
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
+
+CELLS = [
+    """
+from sdlearn import hub, plots, widgets, world
+import ipywidgets as W, numpy as np
+widgets.setup()
+rng = np.random.default_rng(0)
+scenes = [world.draw(world.sample_scene(rng)) for _ in range(12)]
+""",
+    """
+frames = widgets.FrameScrubber(scenes, [f"t = {981 - 80 * i}" for i in range(12)], description="Timestep")
+frames.add_class("t-frames"); frames
+""",
+    """
+grid = widgets.GridScrubber([scenes[:4], scenes[4:8], scenes[8:]], ["1", "5", "7.5"], [f"step {i} of 4" for i in range(1, 5)], descriptions=("Guidance", "Step"))
+grid.add_class("t-grid"); grid
+""",
+    """
+heat = np.zeros((3, 4, 16, 16))
+for w in range(3):
+    for s in range(4): heat[w, s, 4 * w : 4 * w + 6, 3 * s : 3 * s + 6] = 1
+words = widgets.AttentionOverlay([[plots.overlay(scenes[0], h) for h in row] for row in heat], ["red", "house", "snow"], [f"{i} of 4" for i in range(1, 5)])
+words.add_class("t-words"); words
+""",
+    """
+def noisy(t, seed):
+    noise = np.random.default_rng(seed).normal(size=(128, 128, 3))
+    return (1 - t) * np.asarray(scenes[1]) / 255 + t * (0.5 + 0.2 * noise)
+live = widgets.LivePicture(noisy, {"t": [0.0, 0.25, 0.5, 0.75, 1.0], "seed": W.IntSlider(0, 0, 5)}, "a scene with noise level {t}, seed {seed}")
+live.add_class("t-live"); live
+""",
+    """
+panel = widgets.PromptPanel(hub.random_pipeline(), "a red house", steps=4)
+panel.add_class("t-panel"); panel
+""",
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    root = tmp_path_factory.mktemp("lab")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source.strip()) for source in CELLS])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, root / "controls.ipynb")
+    with lab(root) as server, browser() as chromium:
+        page = new_page(chromium)
+        server.open(page, "controls.ipynb")
+        run_all(page)
+        yield page
+
+
+@pytest.fixture(autouse=True)
+def no_script_errors(page):
+    page.errors.clear()
+    yield
+    alive = page.evaluate("() => Boolean(window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel)")
+    assert [error for error in page.errors if alive or error != "Cannot send"] == []  # ipywidgets complains so when a button is pressed without a kernel
+
+
+def handles(page, control: str):
+    return page.locator(f"{control} .noUi-handle")
+
+
+@pytest.mark.parametrize("control, handle", [(".t-frames", 0), (".t-grid", 0), (".t-grid", 1), (".t-words", 0), (".t-live", 0), (".t-live", 1)])
+def test_slider_by_keyboard(page, control, handle):
+    bring(page, control)
+    before, name = look(page, control), alt(page, control)
+    slider = handles(page, control).nth(handle)
+    if control == ".t-live" and handle == 1:
+        handles(page, control).nth(0).press("ArrowRight")  # a seed is seen only where there is noise
+        before = wait_until_changed(page, control, before)
+    slider.press("ArrowRight")
+    changed = wait_until_changed(page, control, before)
+    slider.press("ArrowRight")
+    wait_until_changed(page, control, changed)
+    slider.press("ArrowLeft")
+    slider.press("ArrowLeft")
+    wait_until_back(page, control, before)
+    if control == ".t-live" and handle == 1:
+        handles(page, control).nth(0).press("ArrowLeft")
+    wait_until(lambda: alt(page, control) == name, "the alt text is back")
+
+
+@pytest.mark.parametrize("control, handle", [(".t-frames", 0), (".t-grid", 0), (".t-grid", 1), (".t-words", 0), (".t-live", 0)])
+def test_slider_by_mouse(page, control, handle):
+    bring(page, control)
+    before = look(page, control)
+    slider = handles(page, control).nth(handle)
+    drag(page, slider, 400)
+    wait_until_changed(page, control, before)
+    drag(page, slider, -500)
+    wait_until_back(page, control, before)
+
+
+def test_held_key_shows_every_frame(page):
+    bring(page, ".t-frames")
+    seen = [alt(page, ".t-frames")]
+    for _ in range(11):
+        handles(page, ".t-frames").press("ArrowRight")
+        seen.append(wait_until(lambda: (now := alt(page, ".t-frames")) != seen[-1] and now, "the next frame"))
+    assert seen == [f"Timestep: t = {981 - 80 * i} (picture {i + 1} of 12)" for i in range(12)]
+    handles(page, ".t-frames").press("Home")
+    wait_until(lambda: alt(page, ".t-frames") == seen[0], "Home goes to the first frame")
+
+
+def test_words_by_mouse_and_keyboard(page):
+    bring(page, ".t-words")
+    before = look(page, ".t-words")
+    red, house, snow = (page.locator(".t-words .widget-toggle-button").nth(i) for i in range(3))
+    house.click()
+    second = wait_until_changed(page, ".t-words", before)
+    snow.press("Enter")
+    wait_until_changed(page, ".t-words", second)
+    red.press("Space")
+    page.mouse.move(5, 5)
+    wait_until_back(page, ".t-words", before)
+
+
+def test_only_the_picture_of_the_deck_is_seen(page):
+    bring(page, ".t-grid")
+    bars = page.locator(".sd-frames > .lm-TabBar")
+    assert bars.count() >= 1 + (1 + 3) * 2 and not any(bars.nth(i).is_visible() for i in range(bars.count()))
+    for control, pictures in ((".t-frames", 12), (".t-grid", 12), (".t-words", 12), (".t-live", 1)):
+        images = page.locator(f"{control} img")
+        assert [images.nth(i).is_visible() for i in range(images.count())].count(True) == 1 and images.count() == pictures
+
+
+def test_screen_readers_hear_names_and_states(page):
+    bring(page, ".t-frames")
+    names = [handles(page, c).nth(i).get_attribute("aria-label") for c, i in ((".t-frames", 0), (".t-grid", 0), (".t-grid", 1), (".t-words", 0), (".t-live", 0))]
+    assert names == ["Timestep", "Guidance", "Step", "Step", "t"]
+    wait_until(lambda: handles(page, ".t-frames").get_attribute("aria-valuetext") == "t = 981", "the slider's value is read as it is written")
+    handles(page, ".t-frames").press("ArrowRight")
+    wait_until(lambda: handles(page, ".t-frames").get_attribute("aria-valuetext") == "t = 901", "and so is the next")
+    handles(page, ".t-frames").press("ArrowLeft")
+    pressed = [page.locator(".t-words .widget-toggle-button").nth(i).get_attribute("aria-pressed") for i in range(3)]
+    assert pressed == ["true", "false", "false"] and page.locator(".t-words .widget-toggle-buttons").get_attribute("aria-label") == "Word"
+    assert page.locator(".t-panel .sd-status").get_attribute("role") == "status"
+    for label in ("Prompt", "Seed", "Steps", "Guidance"):
+        assert page.locator(".t-panel").get_by_label(label, exact=True).count() == 1, f"the field {label} has a name"
+
+
+def test_live_picture_after_many_messages(page):
+    """From the second message on the callback runs in another thread; it must give what the notebook's own cell gives."""
+    bring(page, ".t-live")
+    before = look(page, ".t-live")
+    for _ in range(4):
+        handles(page, ".t-live").nth(0).press("ArrowRight")
+    wait_until(lambda: alt(page, ".t-live") == "a scene with noise level 1.0, seed 0", "the last value is drawn")
+    assert ask_kernel(page, "print(live.error, np.array_equal(live.picture, noisy(1.0, 0)))") == "True"
+    handles(page, ".t-live").nth(0).press("Home")
+    wait_until_back(page, ".t-live", before)
+
+
+def status(page) -> str:
+    return page.locator(".t-panel .sd-status").inner_text()
+
+
+def test_prompt_by_keyboard_then_scrub(page):
+    field = page.locator(".t-panel input[type=text]").first
+    field.scroll_into_view_if_needed()
+    field.fill("a blue cat")
+    page.locator(".t-panel button", has_text="Generate").press("Enter")
+    wait_until(lambda: "Done: 4 steps" in status(page), "the picture is finished")
+    bring(page, ".t-panel")
+    assert alt(page, ".t-panel") == "Step 4 of 4: a blue cat"
+    before = look(page, ".t-panel")
+    handles(page, ".t-panel").press("ArrowLeft")
+    wait_until_changed(page, ".t-panel", before)
+    assert alt(page, ".t-panel").startswith("Step 3 of 4, ")
+    handles(page, ".t-panel").press("ArrowRight")
+    wait_until_back(page, ".t-panel", before)
+
+
+def test_prompt_by_mouse_and_stop(page):
+    steps = page.locator(".t-panel").get_by_label("Steps", exact=True)
+    steps.fill("900")
+    steps.press("Tab")
+    page.locator(".t-panel button", has_text="Generate").click()
+    stop = page.locator(".t-panel button", has_text="Stop")
+    wait_until(lambda: stop.is_enabled(), "Stop can be pressed")
+    page.locator(".t-panel .widget-label", has_text="Step 3").wait_for()  # it is well under way
+    stop.click()
+    wait_until(lambda: "Stopped after step" in status(page), "Stop is heard")
+    assert 3 <= int(ask_kernel(page, "print(len(panel.steps))")) < 900  # how many steps a click takes depends on the machine
+    steps.fill("4")
+    steps.press("Tab")
+
+
+def test_prompt_says_what_is_missing(page):
+    field = page.locator(".t-panel input[type=text]").first
+    field.fill("")
+    page.locator(".t-panel button", has_text="Generate").click()
+    wait_until(lambda: "Type what the picture should show" in status(page), "the sentence is shown")
+    field.fill("a red house")
+
+
+@pytest.mark.parametrize("control, handle", [(".t-frames", 0), (".t-grid", 0), (".t-grid", 1), (".t-words", 0)])
+def test_without_a_kernel_frames_still_scrub(page, control, handle):
+    if page.evaluate("() => Boolean(window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel)"):
+        shut_kernel_down(page)
+    test_slider_by_keyboard(page, control, handle)
+    test_slider_by_mouse(page, control, handle)
+    if control == ".t-words":
+        test_words_by_mouse_and_keyboard(page)

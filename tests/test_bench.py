@@ -1,0 +1,58 @@
+"""The measuring command: its verdicts, its table, and that it measures what it says, on the tiny random pipeline."""
+
+import json
+import math
+
+import pytest
+from PIL import Image
+
+from sdlearn.text import unknown_words
+from tools import bench, figures
+
+
+@pytest.mark.parametrize(
+    ("measured", "more", "verdict"),
+    [(5.0, False, "aim reached"), (8.0, False, "reached"), (20.0, False, "MISSED"), (20.0, True, "aim reached"), (8.0, True, "MISSED")],
+)
+def test_verdict(measured, more, verdict):
+    least, aim = (9, 20) if more else (10, 5)
+    assert bench.Row("x", measured, "s", least, aim, more).verdict == verdict
+    assert bench.Row("x", measured, "s").verdict == ""
+
+
+def test_table_and_readme(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- bench:start -->\nold\n<!-- bench:end -->\nafter\n")
+    text = bench.table([bench.Row("a", 1.234, "s", 2, 1), bench.Row("b", 512.3, "MB")])
+    assert text.splitlines()[2:] == ["| a | **1.23** s | 2 | 1 | reached |", "| b | **512** MB |  |  |  |"]
+    bench.write_readme(text, readme)
+    assert readme.read_text() == f"before\n<!-- bench:start -->\n{text}\n<!-- bench:end -->\nafter\n"
+    readme.write_text("no markers")
+    with pytest.raises(ValueError, match="markers"):
+        bench.write_readme(text, readme)
+
+
+def test_pictures_equal_the_library_and_every_part_is_timed(pipe, monkeypatch):
+    monkeypatch.setattr(bench, "STEPS", 2)
+    rows = [*bench.whole_pictures(pipe), *bench.parts_and_controls(pipe)]
+    assert all(math.isfinite(r.measured) for r in rows)
+    difference = next(r for r in rows if "difference" in r.what)
+    assert difference.measured <= 1, "our loop and the library's, from one seed, in levels of 255"
+    assert all(r.measured > 0 for r in rows if r is not difference)
+
+
+def test_quality_is_read_and_never_invented(tmp_path, capsys):
+    assert list(bench.quality(tmp_path)) == [] and "not measured yet" in capsys.readouterr().err
+    fidelity = {"seen": {"all_named": {"value": 97.0}}, "held_out": {"all_named": {"value": 70.0}}}
+    (tmp_path / "evaluation.json").write_text(json.dumps({"autoencoder": {"held_out": {"psnr": {"value": 34.5}}}, "fidelity": fidelity}))
+    assert [r.verdict for r in bench.quality(tmp_path)] == ["aim reached", "reached", "MISSED"]
+
+
+def test_readme_pictures(pipe, monkeypatch, tmp_path):
+    """Drawn from words the model knows, both wide enough for a page."""
+    assert [unknown_words(pipe, p) for p in figures.PROMPTS] == [[]] * len(figures.PROMPTS)
+    monkeypatch.setattr(figures.hub, "load_pipeline", lambda model: pipe)
+    assert figures.main(tmp_path) == 0
+    for name in ("hero.png", "filmstrip.png"):
+        picture = Image.open(tmp_path / name).convert("RGB")
+        assert picture.width > 600 and len(picture.getcolors(10**6)) > 300

@@ -1,0 +1,379 @@
+"""Exercise checks: a gap is a gap, every solution passes, every typical wrong answer is turned away with a hint that keeps the secret.
+
+CASES holds one line an exercise: its solution, and wrong answers as learners give them. The notebooks in notebooks/solutions/ hold the same solutions.
+"""
+
+import re
+import threading
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdlearn import checks, noising
+from sdlearn.checks import EXERCISES, check, close, exercise, judge
+
+
+class Case(NamedTuple):
+    solution: object
+    wrong: list
+
+
+CASES: dict[str, Case] = {}
+
+# ---------------------------------------------------------------------------- cases, by chapter (each appends its own)
+
+_four = [np.random.default_rng(i).integers(0, 255, (8, 8, 3), dtype=np.uint8) for i in range(4)]
+CASES |= {
+    "00.1": Case(48.0, [1 / 48, 64, 12, 3]),
+    "00.2": Case(lambda pictures, steps: 2 * pictures * steps, [lambda pictures, steps: pictures * steps, lambda _, steps: 2 * steps, lambda pictures, steps: pictures * steps**2]),
+    "00.3": Case(_four, [_four[:3], [_four[0]] * 4, [_four[0], _four[1], _four[0], _four[2]]]),
+}
+
+_latent = torch.arange(256.0).reshape(1, 4, 8, 8)
+CASES |= {
+    "01.1": Case(lambda channels, factor: 3 * factor**2 / channels, [lambda c, f: f**2 / c, lambda c, f: c / (3 * f**2), lambda c, f: 3 * f / c, lambda c, f: 48]),
+    "01.2": Case(
+        lambda a, b: 10 * torch.log10(4 / (a - b).square().mean()),
+        [lambda a, b, peak=peak: 10 * torch.log10(peak / (a - b).square().mean()) for peak in (1, 2, 255**2)],
+    ),
+    "01.3": Case(
+        lambda mean, logvar, noise: mean + torch.exp(logvar / 2) * noise,
+        [lambda m, v, n: m + v.exp() * n, lambda m, v, n: m + v * n, lambda m, v, n: m + v.exp().sqrt(), lambda m, v, n: n + (v / 2).exp() * m],
+    ),
+    "01.4": Case((_latent, torch.cat([_latent[..., :4], -_latent[..., 4:]], -1)), [(_latent, _latent.clone()), (_latent, -_latent - 1), (_latent, _latent[..., :4])]),
+}
+
+_smooth = torch.linspace(-1, 1, 32).expand(3, 3, 32, 32)
+_falling = torch.linspace(1, 0.1, 100)
+CASES |= {
+    "03.1": Case(lambda abar: (1 - abar) ** 0.5, [lambda a: 1 - a, lambda a: a**0.5, lambda a: 1.0, lambda a: 1 / (1 - a) ** 0.5, lambda a: 2 * (1 - a) ** 0.5]),
+    "03.2": Case(353, [354, 352, 999, 500, 0]),
+    "03.3": Case(
+        lambda x, v, abar: (abar**0.5 * v + (1 - abar) ** 0.5 * x, abar**0.5 * x - (1 - abar) ** 0.5 * v),
+        [
+            lambda x, v, abar: (abar**0.5 * x - (1 - abar) ** 0.5 * v, abar**0.5 * v + (1 - abar) ** 0.5 * x),
+            lambda x, v, abar: (abar**0.5 * v - (1 - abar) ** 0.5 * x, abar**0.5 * x - (1 - abar) ** 0.5 * v),
+            lambda x, v, abar: (abar**0.5 * v + (1 - abar) ** 0.5 * x, abar**0.5 * x + (1 - abar) ** 0.5 * v),
+            lambda x, v, abar: (abar * v + (1 - abar) * x, abar * x - (1 - abar) * v),
+        ],
+    ),
+    "03.4": Case(
+        ("a wider net learns faster", _falling, _smooth),
+        [
+            ("fast", _falling, _smooth),
+            ("a wider net learns faster", _falling[:20], _smooth),
+            ("a wider net learns faster", _falling.flip(0), _smooth),
+            ("a wider net learns faster", _falling / 0 * 0, _smooth),
+            ("a wider net learns faster", _falling, _smooth[0]),
+            ("a wider net learns faster", _falling, torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))),
+        ],
+    ),
+}
+
+
+CASES |= {
+    "02.1": Case(0.28, [0.3, 0.02, 0.72, 0.28**0.5, torch.tensor([0.1, 0.2])]),
+    "02.2": Case(
+        lambda wanted, abar: (abar / (1 - abar) < wanted).float().argmax(),
+        [
+            lambda wanted, abar: (abar < wanted).float().argmax(),
+            lambda wanted, abar: (abar / (1 - abar) < wanted).float().argmax() - 1,
+            lambda wanted, abar: ((abar / (1 - abar)) ** 0.5 < wanted).float().argmax(),
+            lambda wanted, abar: 354,
+        ],
+    ),
+    "02.3": Case(
+        lambda x, noise, abar: (x - (1 - abar) ** 0.5 * noise) / abar**0.5,
+        [
+            lambda x, noise, abar: x - (1 - abar) ** 0.5 * noise,
+            lambda x, noise, abar: x - noise,
+            lambda x, noise, abar: (x - (1 - abar) * noise) / abar,
+            lambda x, noise, abar: (x - abar**0.5 * noise) / (1 - abar) ** 0.5,
+        ],
+    ),
+    "02.4": Case(
+        lambda u: 1 - u,
+        [lambda u: u, torch.ones_like, lambda u: 1 - u / 2, lambda u: (u < 0.5).float(), lambda u: torch.cos(20 * u), lambda u: 0.5 - u / 2, lambda u: 1 - u[:10]],
+    ),
+}
+
+
+def _glue(pieces, pair):
+    glued = []
+    for piece in pieces:
+        if glued and (glued[-1], piece) == tuple(pair):
+            glued[-1] += piece
+        else:
+            glued.append(piece)
+    return glued
+
+
+def _glue_first(pieces, pair):
+    for i in range(len(pieces) - 1):
+        if (pieces[i], pieces[i + 1]) == tuple(pair):
+            return [*pieces[:i], "".join(pair), *pieces[i + 2 :]]
+    return list(pieces)
+
+
+def _glue_overlapping(pieces, pair):
+    hits = [i for i in range(len(pieces) - 1) if (pieces[i], pieces[i + 1]) == tuple(pair)]
+    return ["".join(pair) if i in hits else piece for i, piece in enumerate(pieces) if i - 1 not in hits or i in hits]
+
+
+CASES |= {
+    "04.1": Case(_glue, [_glue_first, _glue_overlapping, lambda pieces, pair: pieces, lambda pieces, pair: _glue(pieces, pair[::-1])]),
+    "04.2": Case(
+        lambda n: torch.ones(n, n, dtype=torch.bool).tril(),
+        [lambda n: torch.ones(n, n).triu().bool(), lambda n: torch.ones(n, n).tril(-1).bool(), lambda n: torch.ones(n, n).bool(), lambda n: torch.ones(n, n).tril()],
+    ),
+    "04.3": Case(torch.tensor(192.0).log().item(), [192, 1 / 192, 2 * torch.tensor(192.0).log().item(), torch.tensor(192.0).log2().item(), "much"]),
+    "04.4": Case(
+        lambda listens, token: listens.mean(0)[:, token].view(6, 6),
+        [lambda w, i: w.sum(0)[:, i].view(6, 6), lambda w, i: w.mean(0)[:, i].view(6, 6).T, lambda w, i: w[0, :, i].view(6, 6), lambda w, i: w.mean(0)[:, i]],
+    ),
+    "04.5": Case(
+        ("a pink flower by day", "a white flower by day"),
+        [("a cat", "a cat"), ("a red cat", "a cat"), ("a red cat at night", "a blue house at night"), ("a red cat", "a red zebra"), ("a red cat", "a night cat"), 5],
+    ),
+}
+
+
+def _walk(levels, order: int = 1, looks: int = 1):
+    """A sampler in units of sigma: Euler, or with the slope of the step before (order 2); `levels` gives the sigmas."""
+
+    def sampler(predict, x):
+        abar = noising.make_alphas_cumprod()
+        table = ((1 - abar) / abar).double().numpy() ** 0.5
+        sigma = [*levels(table), 0.0]
+        z, before = x * sigma[0], None
+        for i in range(len(sigma) - 1):
+            for _ in range(looks):
+                eps = predict(z / (sigma[i] ** 2 + 1) ** 0.5, np.interp(sigma[i], table, np.arange(len(table))))
+            d = sigma[i + 1] - sigma[i]
+            slope = eps if before is None or order == 1 else eps + (eps - before) * d / (2 * (sigma[i] - sigma[i - 1]))
+            z, before = z + d * slope, eps
+        return z
+
+    return sampler
+
+
+def _even(n):
+    return lambda table: np.interp(np.linspace(len(table) - 1, 0, n), np.arange(len(table)), table)
+
+
+def _karras(n, low, high, rho=7):
+    return torch.linspace(high ** (1 / rho), low ** (1 / rho), n) ** rho
+
+
+CASES |= {
+    "05.1": Case(
+        lambda unwanted, told, scale: unwanted + scale * (told - unwanted),
+        [lambda u, t, s: t + s * (t - u), lambda u, t, s: u + s * t, lambda u, t, s: t + s * (u - t), lambda u, t, s: u + s**2 * (t - u), lambda u, t, s: s * t - u],
+    ),
+    "05.2": Case(
+        lambda x, eps, a_t, a_s: a_s**0.5 * (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5 + (1 - a_s) ** 0.5 * eps,
+        [
+            lambda x, eps, a_t, a_s: (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5,
+            lambda x, eps, a_t, a_s: x - eps,
+            lambda x, eps, a_t, a_s: a_s * (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5 + (1 - a_s) * eps,
+            lambda x, eps, a_t, a_s: a_t**0.5 * (x - (1 - a_s) ** 0.5 * eps) / a_s**0.5 + (1 - a_t) ** 0.5 * eps,
+        ],
+    ),
+    "05.3": Case(
+        _karras,
+        [
+            lambda n, low, high: torch.linspace(high, low, n),
+            lambda n, low, high: torch.linspace(high ** (1 / 7), low ** (1 / 7), n),
+            lambda n, low, high: _karras(n, high, low),
+            lambda n, low, high: _karras(n, low, high, rho=3),
+            lambda n, low, high: torch.linspace(high**7, low**7, n) ** (1 / 7),
+        ],
+    ),
+    "05.4": Case(
+        _walk(lambda table: _karras(12, table[0], table[-1]), order=2),
+        [
+            _walk(_even(3)),  # too coarse
+            _walk(_even(12), order=2, looks=2),  # looks twice as often as is allowed
+            lambda predict, x: predict(x, 999),  # the noise, not the picture
+            lambda predict, x: x[..., :1],
+        ],
+    ),
+}
+
+
+def _step(x, eps, here, there):
+    return there**0.5 * (x - (1 - here) ** 0.5 * eps) / here**0.5 + (1 - there) ** 0.5 * eps
+
+
+_before, _after, _mask = Image.new("RGB", (32, 32), "green"), Image.new("RGB", (32, 32), "green"), Image.new("L", (32, 32))
+_mask.paste(255, (16, 0, 32, 32))
+_after.paste("red", (18, 4, 30, 28))
+_white = Image.new("L", (32, 32), 255)
+CASES |= {
+    "06.1": Case(
+        lambda strength, steps: steps - int(steps * strength),
+        [lambda s, n: int(n * s), lambda s, n: n - round(n * s + 0.4), lambda s, n: n - n * s, lambda s, n: int(n * (1 - s)), lambda s, n: n],
+    ),
+    "06.2": Case(
+        lambda imagined, known, mask: mask * imagined + (1 - mask) * known,
+        [lambda i, k, m: m * k + (1 - m) * i, lambda i, k, m: m * i + k, lambda i, k, m: (i + k) / 2, lambda i, k, m: m * i, lambda i, k, m: i],
+    ),
+    "06.3": Case(
+        _step,
+        [
+            lambda x, eps, here, there: there**0.5 * x + (1 - there) ** 0.5 * eps,
+            lambda x, eps, here, there: _step(x, eps, there, there),
+            lambda x, eps, here, there: _step(x, eps, there, here),
+            lambda x, eps, here, there: (x - (1 - here) ** 0.5 * eps) / here**0.5,
+        ],
+    ),
+    "06.4": Case(
+        (_before, _mask, _after),
+        [(_before, _mask, _before), (_before, _white, _after), (_before, _mask, Image.new("RGB", (32, 32), "red")), (_before, _mask, _after.resize((16, 16))), 7],
+    ),
+}
+
+
+# ------------------------------------------------------------------------------------------------- all the exercises
+
+
+def test_every_exercise_has_a_case_and_every_case_an_exercise():
+    assert set(CASES) == set(EXERCISES)
+
+
+@pytest.mark.parametrize("id", sorted(EXERCISES))
+def test_exercise(id):
+    solution, wrong = CASES[id]
+    assert re.fullmatch(r"0\d\.\d+", id), "an exercise is named by chapter and number"
+    assert judge(id, ...).state == "gap"
+    assert judge(id, solution).state == "right", judge(id, solution).text
+    assert len(wrong) >= 2, "two typical wrong answers at least"
+    for answer in wrong:
+        verdict = judge(id, answer)
+        assert verdict.state == "wrong", f"{id} accepts {answer!r}"
+        assert len(verdict.text) > len(f"{id}: not yet. ") + 10, "a wrong answer gets a hint"
+        if isinstance(solution, (int, float)) and not isinstance(solution, bool) and (solution != int(solution) or abs(solution) >= 20):
+            assert not re.search(rf"(?<![\d.]){re.escape(f'{solution:g}')}(?![\d]|\.\d)", verdict.text), "the hint gives the number away"
+        assert judge(id, answer) == verdict, "the same answer, the same verdict"
+    if callable(solution):
+        assert judge(id, lambda *args, **kwargs: ...).state == "gap"
+        assert judge(id, lambda *args, **kwargs: None).state == "gap"
+
+
+# -------------------------------------------------------------------------------------------------------- the engine
+
+
+@pytest.fixture()
+def registry(monkeypatch):
+    """Two exercises of our own, in a registry that is gone after the test."""
+    monkeypatch.setattr(checks, "EXERCISES", {})
+
+    @exercise("90.1", hint="Count the channels too.", right="48 times fewer numbers.")
+    def _(answer):
+        return close(answer, 1024)
+
+    @exercise("90.2", hint="Think of both ends.")
+    def _(answer):
+        yield close(answer(torch.zeros(2)), torch.ones(2)), "What is left where nothing is taken away?"
+        yield close(answer(torch.ones(2)), torch.zeros(2)), ""
+
+    @exercise("90.3", hint="It needs a function and its name.")
+    def _(answer):
+        function, name = answer
+        yield function(3) == 9 and name == "square", None
+
+
+def test_number(registry):
+    assert judge("90.1", 1024) == ("right", "90.1: right. 48 times fewer numbers.")
+    assert judge("90.1", 256) == ("wrong", "90.1: not yet. Count the channels too.")
+    assert judge("90.1", torch.tensor(1024.0)).state == "right"
+    assert judge("90.1", float("nan")).state == "wrong"
+    assert judge("90.1", "many").state == "wrong"
+
+
+def test_function_shows_the_first_hint_that_applies(registry):
+    assert judge("90.2", lambda x: 1 - x).state == "right"
+    assert judge("90.2", lambda x: x).text == "90.2: not yet. What is left where nothing is taken away?"
+    assert judge("90.2", lambda x: 1 + 0 * x).text == "90.2: not yet. Think of both ends."
+    assert judge("90.2", lambda x: (1 - x)[:1]).state == "wrong", "broadcasting must not hide a wrong shape"
+
+
+def unfinished(x):
+    raise NotImplementedError
+
+
+def half_done(x):
+    share = ...
+    return x * share
+
+
+@pytest.mark.parametrize("gap", [..., None, "...", " ", "…", lambda x: ..., lambda x: None, lambda x: (x, ...), unfinished, half_done])
+def test_gap(registry, gap):
+    verdict = judge("90.2", gap)
+    assert verdict.state == "gap" and "not filled in yet" in verdict.text
+
+
+def test_gap_inside_a_tuple(registry):
+    assert judge("90.3", (lambda x: x * x, ...)).state == "gap"
+    assert judge("90.3", (..., "square")).state == "gap"
+    assert judge("90.3", (lambda x: ..., "square")).state == "gap"
+    assert judge("90.3", (lambda x: x * x, "square")).state == "right"
+
+
+def test_an_error_of_the_learner_is_one_sentence(registry):
+    def broken(x):
+        raise KeyError("abar\nsecond line")
+
+    assert judge("90.2", broken).text == "90.2: not yet; your code stopped with KeyError: 'abar\\nsecond line'. Think of both ends."
+    assert judge("90.2", lambda x: x.no_such_thing).text.startswith("90.2: not yet; your code stopped with AttributeError: ")
+    assert judge("90.2", lambda: 0).state == "wrong"
+    assert judge("90.2", 7).text.startswith("90.2: not yet; the answer does not have the form that is asked for: TypeError: ")
+    assert judge("90.3", 7).state == judge("90.3", [1, 2, 3]).state == "wrong"
+    assert all(judge("90.2", answer).text.count("\n") == 0 for answer in (broken, 7))
+
+
+def test_chance_is_seeded_and_given_back(registry):
+    seen = []
+
+    def guess(x):
+        seen.append(torch.rand(()).item())
+        return x
+
+    torch.manual_seed(5)
+    expected = torch.rand(3)[1:]
+    torch.manual_seed(5)
+    torch.rand(1)
+    judge("90.2", guess), judge("90.2", guess)
+    assert seen[0] == seen[1]
+    torch.testing.assert_close(torch.rand(2), expected, rtol=0, atol=0)
+
+
+def test_check_prints_and_gives_nothing_back(registry, capsys):
+    assert check("90.1", 1024) is None and check("90.1", ...) is None
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("90.1: right.") and printed[1].startswith("90.1: not filled in yet.")
+
+
+def test_verdict_in_another_thread(registry):
+    verdicts = []
+    thread = threading.Thread(target=lambda: verdicts.append(judge("90.2", lambda x: 1 - x)))
+    thread.start()
+    thread.join()
+    assert verdicts == [judge("90.2", lambda x: 1 - x)]
+
+
+def test_no_such_exercise(registry):
+    with pytest.raises(ValueError, match=r"no exercise '90.9'; this chapter has 90.1, 90.2, 90.3"):
+        check("90.9", 1)
+    with pytest.raises(ValueError, match="named by chapter and number"):
+        check("first", 1)
+    with pytest.raises(ValueError, match=r"90.1 is registered twice"):
+        exercise("90.1", hint="")(print)
+
+
+def test_close():
+    assert close([1.0, 2.0], torch.tensor([1.0, 2.0])) and close(3, 3.001) and close(torch.ones(2, requires_grad=True), [1, 1])
+    assert not close([1.0], 1.0) and not close("1", 1) and not close(..., 1) and not close(None, 1) and not close([[1], [2, 3]], 1) and not close(1.01, 1)

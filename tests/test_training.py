@@ -1,0 +1,163 @@
+"""The trainers: their formulas, and that a killed training goes on where it was."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sdlearn import hub, noising, world
+from sdlearn.training import common, data, evaluate, judge, tokenizer, unet, vae
+
+
+def test_kl_term_equals_diffusers():
+    """0.5 (mean^2 + var - 1 - log var) per latent value against DiagonalGaussianDistribution.kl (summed over values), tolerance 1e-5 relative."""
+    torch.manual_seed(0)
+    model = hub.build_vae(block_out_channels=(8, 8, 8, 8))
+    x = torch.randn(2, 3, 32, 32)
+    settings = vae.VAESettings(square_weight=0.0, edge_weight=0.0, kl_weight=1.0)
+    torch.manual_seed(1)
+    with_kl, _ = vae.loss_terms(vae.RoundTrip(model), x, settings)
+    torch.manual_seed(1)
+    without, _ = vae.loss_terms(vae.RoundTrip(model), x, vae.VAESettings(square_weight=0.0, edge_weight=0.0, kl_weight=0.0))
+    posterior = model.encode(x).latent_dist
+    wanted = posterior.kl().sum() / posterior.mean.numel()
+    assert torch.allclose(with_kl - without, wanted, rtol=1e-4)
+
+
+def test_balanced_channels_have_mean_zero_and_equal_deviation_and_decode_the_same():
+    """Latents: |mean| < 1e-4 and equal standard deviations to 1e-4; pictures unchanged to 1e-4."""
+    torch.manual_seed(0)
+    model = hub.build_vae(block_out_channels=(8, 8, 8, 8)).eval()
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), dtype=np.uint8)
+    before = vae.measure(model, pixels)
+    vae.balance(model, before["mean"], before["std"])
+    after = vae.measure(model, pixels)
+    assert max(abs(m) for m in after["mean"]) < 1e-4 and max(after["std"]) - min(after["std"]) < 1e-4
+    assert after["psnr"] == pytest.approx(before["psnr"], abs=1e-3)
+
+
+def test_noise_loss_weights_by_clamped_snr():
+    """A network that predicts zero has squared error |noise|^2; each picture counts min(snr, gamma) / snr (Hang et al. 2023), tolerance 1e-5."""
+
+    class Zero(torch.nn.Module):
+        def forward(self, x, t, encoder_hidden_states):
+            return type("Out", (), {"sample": torch.zeros_like(x)})
+
+    alphas_cumprod = noising.make_alphas_cumprod()
+    noise, t = torch.randn(3, 4, 8, 8), torch.tensor([0, 400, 999])
+    loss, error = unet.noise_loss(Zero(), torch.randn(3, 4, 8, 8), noise, t, None, alphas_cumprod, 5.0)
+    weights = torch.tensor([min(5.0, s) / s for s in noising.snr(alphas_cumprod)[t].tolist()])
+    assert torch.allclose(error, noise.square().mean((1, 2, 3)))
+    assert torch.allclose(loss, (weights * error).mean(), rtol=1e-5)
+    assert weights[0] < 0.02 and weights[2] == 1
+
+
+def test_contrastive_loss_is_lowest_for_the_right_pairs():
+    from sdlearn.training.clip import contrastive_loss
+
+    features = torch.nn.functional.normalize(torch.randn(8, 16), dim=-1)
+    scale = torch.tensor(3.0)
+    right = contrastive_loss(features, features, scale)
+    assert right < contrastive_loss(features, features.roll(1, 0), scale)
+    logits = scale.exp() * features @ features.T
+    by_hand = -(logits.log_softmax(0).diag() + logits.log_softmax(1).diag()).mean() / 2
+    assert torch.allclose(right, by_hand, atol=1e-5)
+
+
+def test_learning_rate_warms_up_stays_and_falls():
+    rates = [common.learning_rate(p, 1.0, flat=0.6) for p in np.linspace(0, 1, 101)]
+    assert rates[0] < 0.1 and rates[10] == rates[60] == 1 and abs(rates[-1] - 0.01) < 1e-6
+    assert all(a >= b for a, b in zip(rates[60:], rates[61:], strict=False))
+
+
+def test_splits_keep_held_out_pairs_out_of_training():
+    assert not any(data.scene("train", i).held_out or data.scene("seen", i).held_out for i in range(2000))
+    assert all(data.scene("held_out", i).held_out for i in range(500))
+    assert data.scene("train", 7) == data.scene("train", 7) != data.scene("seen", 7)
+    assert np.array_equal(data.picture("train", 3), data.picture("train", 3))
+
+
+def test_tokenizer_learns_whole_words():
+    merges = tokenizer.merges_of(["a red house in the snow"] * 50 + ["a blue house"] * 50, 500)
+    vocab, _ = hub.byte_vocabulary()
+    vocab = {t: i for i, t in enumerate([*vocab, *("".join(m) for m in merges)])}
+    made = hub.build_tokenizer(vocab, merges)
+    assert len(made("red house snow blue", add_special_tokens=False).input_ids) == 4
+    assert len(made("zebra", add_special_tokens=False).input_ids) > 1
+
+
+def test_frechet_distance_of_known_gaussians():
+    """Two Gaussians with means 0 and m, covariances I and s^2 I: |m|^2 + D (1 - s)^2; sampled, so within 3 %."""
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((40_000, 6)), 2.0 * rng.standard_normal((40_000, 6)) + 1.5
+    assert evaluate.frechet_distance(a, b) == pytest.approx(6 * 1.5**2 + 6 * (1 - 2) ** 2, rel=0.03)
+    assert evaluate.frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_share_is_a_wilson_interval():
+    """Wilson 1927 for 8 of 10: 49.0 to 94.3 percent."""
+    s = evaluate.share([True] * 8 + [False] * 2)
+    assert (round(s["value"]), round(s["low"], 1), round(s["high"], 1)) == (80, 49.0, 94.3)
+
+
+def test_card_tells_every_run_that_made_the_weights(tmp_path):
+    """A run that went on from shipped weights is added to those before it, once; a run from nothing takes their place."""
+
+    def facts(before, steps, **also):
+        (tmp_path / "vae").mkdir(exist_ok=True)
+        rows = [{"settings": {"batch": 16, "lr": 1e-3, "seed": 0, **also}}, {"step": steps, "seconds": 120.0}]
+        (tmp_path / "vae" / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        return evaluate.training_facts(tmp_path, before)
+
+    fresh = facts(None, 100)
+    assert fresh["vae"] == [{"minutes": 2.0, "steps": 100, "pictures_seen": 1600, "settings": {"batch": 16, "lr": 1e-3, "seed": 0}}]
+    further = facts(fresh, 200, start_from="shipped")
+    assert [r["steps"] for r in further["vae"]] == [r["steps"] for r in facts(further, 200, start_from="shipped")["vae"]] == [100, 200]
+    assert [r["steps"] for r in facts(further, 300)["vae"]] == [300]
+
+
+def test_judge_says_same_only_for_what_was_named():
+    red, blue = world.Thing("house", "red", "left"), world.Thing("cat", "blue", "right")
+    scene = world.Scene((red, blue), "snow", "night")
+    moved = world.Scene((world.Thing("cat", "blue", "left"), world.Thing("house", "red", "right")), "snow", "night")
+    swapped = world.Scene((world.Thing("house", "blue", "left"), world.Thing("cat", "red", "right")), "snow", "night")
+    assert judge.same(scene, scene, positions=True) and judge.same(scene, moved) and not judge.same(scene, moved, positions=True)
+    assert not judge.same(scene, swapped) and not judge.same(scene, None) and not judge.same(scene, world.Scene((red, blue), "snow", "day"))
+    wanted = judge.targets([scene])
+    assert wanted["kind"].tolist() == [[world.KINDS.index("house"), len(world.KINDS), world.KINDS.index("cat")]]
+
+
+def start_training(work: Path, out: Path, *more: str) -> subprocess.Popen:
+    small = ["--pictures", "64", "--test-pictures", "8", "--batch", "2", "--crop", "32", "--save-every", "0.5", "--no-bf16"]
+    command = [sys.executable, "-m", "sdlearn.training", "vae", "--work", str(work), "--out", str(out), *small, *more]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+def test_kill_nine_loses_nothing_but_the_last_seconds(tmp_path):
+    """Killed with SIGKILL after its first checkpoint, a training resumes at that checkpoint's step and finishes; the model is written at the end."""
+    log = tmp_path / "work" / "vae" / "log.jsonl"
+    process = start_training(tmp_path / "work", tmp_path / "out", "--minutes", "10")
+    deadline = time.monotonic() + 120
+    while not (log.exists() and (tmp_path / "work" / "vae" / "checkpoint.pt").exists()):
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read().decode()[-2000:]
+        time.sleep(0.2)
+    time.sleep(1.5)
+    os.kill(process.pid, signal.SIGKILL) if hasattr(signal, "SIGKILL") else process.kill()
+    process.wait()
+    killed = torch.load(tmp_path / "work" / "vae" / "checkpoint.pt", weights_only=True)
+    assert killed["step"] > 0 and not (tmp_path / "out" / "vae").exists()
+    minutes = str((killed["elapsed"] + 3) / 60)
+    process = start_training(tmp_path / "work", tmp_path / "out", "--minutes", minutes, "--resume")
+    assert process.wait(timeout=120) == 0, process.stderr.read().decode()[-2000:]
+    resumed = torch.load(tmp_path / "work" / "vae" / "checkpoint.pt", weights_only=True)
+    assert resumed["step"] > killed["step"] and resumed["elapsed"] > killed["elapsed"]
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [r["step"] for r in rows[1:]] == sorted({r["step"] for r in rows[1:]})
+    assert hub.load_part("vae", tmp_path / "out").config.scaling_factor > 0
