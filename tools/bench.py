@@ -179,7 +179,8 @@ def main(argv: list[str] | None = None) -> int:
     text = f"{table(rows)}\n\nMeasured {machine()}."
     print(text)
     if options.json:
-        Path("bench.json").write_text(json.dumps({"machine": machine(), "load": load, "rows": [{**r._asdict(), "verdict": r.verdict} for r in rows]}, indent=1, default=float) + "\n")
+        result = {"machine": machine(), "load": load, "rows": [{**r._asdict(), "verdict": r.verdict} for r in rows]}
+        Path("bench.json").write_text(json.dumps(result, indent=1, default=float) + "\n")
     if options.readme:
         write_readme(text)
     return 0

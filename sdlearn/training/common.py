@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -46,6 +47,11 @@ def learning_rate(progress: float, peak: float, *, warmup: float = 0.02, flat: f
         return peak
     done = min(1.0, (progress - start) / (1 - start))
     return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def hardware(device: torch.device) -> str:
+    """What a training or a measurement ran on, for its record."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} {device.type.upper()} threads ({platform.machine()})"
 
 
 class Run:
@@ -139,7 +145,7 @@ class Run:
         new = self.checkpoint.with_suffix(".new")
         torch.save(state, new)
         os.replace(new, self.checkpoint)
-        rows = [{"settings": asdict(self.settings)}, *self.history]
+        rows = [{"settings": asdict(self.settings), "hardware": hardware(self.device)}, *self.history]
         (self.folder / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
 
     def _load(self) -> None:

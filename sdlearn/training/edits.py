@@ -7,7 +7,6 @@ what each picture shows; the part that was to stay is compared pixel by pixel, b
 from __future__ import annotations
 
 import json
-import platform
 import time
 from dataclasses import dataclass
 from datetime import date
@@ -20,7 +19,7 @@ from tqdm.auto import tqdm
 
 from sdlearn import compression, editing, hub, world
 from sdlearn.training import judge as judging
-from sdlearn.training.common import Settings
+from sdlearn.training.common import Settings, hardware
 from sdlearn.training.evaluate import average, share
 
 
@@ -106,7 +105,7 @@ def train(settings: EditsSettings) -> None:
     result["measured"] = {
         "by": f"python -m sdlearn.training edits --scenes {settings.scenes}",
         "on": date.today().isoformat(),
-        "hardware": f"{torch.get_num_threads()} CPU threads ({platform.machine()})" if pipe.device.type == "cpu" else torch.cuda.get_device_name(),
+        "hardware": hardware(pipe.device),
         "minutes": round((time.perf_counter() - began) / 60, 1),
     }
     (folder / "edits.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

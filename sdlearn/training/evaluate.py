@@ -6,7 +6,6 @@ Every figure has a 95 % interval and is given for scenes whose (kind, colour) pa
 from __future__ import annotations
 
 import json
-import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from tqdm.auto import tqdm
 from sdlearn import compression, hub, sampling, world
 from sdlearn.training import clip, data
 from sdlearn.training import judge as judging
-from sdlearn.training.common import Settings
+from sdlearn.training.common import Settings, hardware
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -166,7 +165,7 @@ def training_facts(work: str, before: dict[str, list[dict]] | None = None) -> di
             first, *rows = [json.loads(line) for line in log.read_text().splitlines()]
             settings = {k: v for k, v in first["settings"].items() if k not in ("work", "out", "device", "resume", "save_every", "start_from")}
             last = rows[-1]
-            run = {"minutes": round(last["seconds"] / 60, 1), "steps": last["step"], "pictures_seen": last["step"] * settings["batch"], "settings": settings}
+            run = {"minutes": round(last["seconds"] / 60, 1), "steps": last["step"], "hardware": first.get("hardware", "not recorded"), "settings": settings}
             earlier = facts.get(name, []) if first["settings"].get("start_from") else []
             facts[name] = [*(r for r in earlier if r != run), run]
     return facts
@@ -177,9 +176,9 @@ def model_card(result: dict, facts: dict, folder: Path) -> str:
     size = sum(f.stat().st_size for f in folder.rglob("*.safetensors")) / 1e6
     parts = {p: sum(v.numel() for v in hub.load_part(p, folder).parameters()) / 1e6 for p in ("vae", "text_encoder", "unet", "clip")}
     rows = [
-        f"| {name}{', further' if i else ''} | {r['minutes']} | {r['steps']:,} | {r['pictures_seen']:,} | "
-        + " | ".join(str(r["settings"][key]) for key in ("lr", "batch", "seed"))
-        + " |"
+        f"| {name}{', further' if i else ''} | {r['minutes']} | {r['steps']:,} | "
+        + " | ".join(str(r["settings"][key]) for key in ("batch", "lr", "seed"))
+        + f" | {r.get('hardware', 'not recorded')} |"
         for name, runs in facts.items()
         for i, r in enumerate(runs)
         if name != "judge"
@@ -210,17 +209,18 @@ Scenes drawn by `sdlearn/world.py`: {len(world.KINDS)} things in {len(world.COLO
 Never drawn for training: {pairs}.
 
 ## Training
-| part | minutes | steps | pictures seen | learning rate | batch | seed |
+| part | minutes | steps | batch | learning rate | seed | hardware |
 |---|---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-On {result["hardware"]}. All settings are in `evaluation.json` and, with reasons, in `sdlearn/training/`.
+A batch of the vae is of 64-pixel crops; in the last part of its time it has a quarter as many whole pictures.
+All settings are in `evaluation.json` and, with reasons, in `sdlearn/training/`.
 
 ## Measured
 {format_table(result)}
 
 {result["settings"]["prompts"]} prompts a column, {result["settings"]["steps"]} DDIM steps,
-guidance {result["settings"]["guidance_scale"]}, seeds 0 to {result["settings"]["prompts"] - 1}, first take.
+guidance {result["settings"]["guidance_scale"]}, seeds 0 to {result["settings"]["prompts"] - 1}, first take. Measured on {result["hardware"]}.
 The judge is a classifier trained on drawings only (as drawn, and after the autoencoder's round trip); it was never used to train or to pick.
 
 ## Limits
@@ -256,7 +256,7 @@ def train(settings: EvaluateSettings) -> None:
     path = folder / "evaluation.json"
     before = json.loads(path.read_text()) if path.exists() else {}
     result: dict = {"settings": {k: getattr(settings, k) for k in ("scenes", "prompts", "steps", "guidance_scale")}, "versions": hub.versions()}
-    result["hardware"] = f"{torch.get_num_threads()} CPU threads ({platform.machine()})" if pipe.device.type == "cpu" else torch.cuda.get_device_name()
+    result["hardware"] = hardware(pipe.device)
     for split in ("seen", "held_out"):
         result.setdefault("autoencoder", {})[split] = autoencoder(pipe, judge, split, settings.scenes // 2, settings.work)
         found = clip.retrieval(clip_model, pipe.tokenizer, split, 960, settings.work)

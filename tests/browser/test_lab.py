@@ -3,6 +3,8 @@
 One notebook with one control of each kind is run once; each test leaves the pictures as it found them. The last test ends the kernel.
 """
 
+import re
+
 import nbformat
 import pytest
 from labdrive import alt, ask_kernel, bring, browser, drag, lab, look, missing, new_page, run_all, shut_kernel_down, wait_until, wait_until_back, wait_until_changed
@@ -192,7 +194,9 @@ def test_prompt_by_mouse_and_stop(page):
     page.locator(".t-panel .widget-label", has_text="Step 3").wait_for()  # it is well under way
     stop.click()
     wait_until(lambda: "Stopped after step" in status(page), "Stop is heard")
-    assert 3 <= int(ask_kernel(page, "print(len(panel.steps))")) < 900  # how many steps a click takes depends on the machine
+    done = int(re.search(r"after step (\d+) of 900", status(page))[1])  # how many steps a click takes depends on the machine
+    assert 3 <= done < 900
+    assert ask_kernel(page, "panel.wait(); print(len(panel.steps), len(panel.images))").split() == [str(done), "1"]  # none came after it
     steps.fill("4")
     steps.press("Tab")
 
