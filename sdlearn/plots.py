@@ -118,7 +118,7 @@ def grid(rows, row_labels=None, col_labels=None, *, title: str | None = None, ce
     letters = max(6, int(cell * 13))  # about 13 letters of 9 points fit in an inch
     heads = [[_wrapped(text, letters) for text in line] for line in (col_labels if nested else [col_labels or []])]
     sides = [_wrapped(text, 22) for text in row_labels or []]
-    left = 0.2 + max((0.085 * len(part) for text in sides for part in text.split("\n")), default=-0.16)
+    left = 0.2 + max((0.1 + 0.07 * len(part) for text in sides for part in text.split("\n")), default=-0.16)
     head = [0.06 + 0.16 * max((text.count("\n") + 1 for text in line if text), default=0) for line in heads] + [0.06] * len(rows)
     top, width = 0.34 if title else 0.0, left + cols * (cell + 0.06)
     height = top + len(rows) * cell + sum(head[: len(rows)]) + 0.04
@@ -131,9 +131,10 @@ def grid(rows, row_labels=None, col_labels=None, *, title: str | None = None, ce
             if image is None:
                 continue
             ax = fig.add_axes(((left + c * (cell + 0.06)) / width, 1 - (y + cell) / height, cell / width, cell / height))
-            array = _array(image)
+            array = _array(picture(image) if isinstance(image, Image.Image) else image)
             array = array if array.shape[-1] in (3, 4) and array.ndim == 3 else _plane(array)
-            ax.imshow(array, cmap="PuOr" if limit else cmap, vmin=-limit if limit else None, vmax=limit)
+            whole = round(cell * DPI) % max(array.shape[:2]) == 0  # then no smoothing: matplotlib would blur, or not, by rounding errors of the place
+            ax.imshow(array, cmap="PuOr" if limit else cmap, vmin=-limit if limit else None, vmax=limit, interpolation="nearest" if whole else None)
             ax.axis("off")
             if r < len(heads) and c < len(heads[r]):
                 ax.set_title(heads[r][c], fontsize=9, pad=3)
@@ -194,6 +195,7 @@ def pieces(rows, ids=None, *, columns: int = 14) -> Figure:
     ax = fig.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, 9), ylim=(high * len(rows), -0.1))
     ax.axis("off")
+    widest = 3.0
     for r, row in enumerate(rows):
         x, y = 0.05, high * r + 0.16
         for i, piece in enumerate(row):
@@ -201,12 +203,16 @@ def pieces(rows, ids=None, *, columns: int = 14) -> Figure:
             width = 0.092 * len(text) + 0.1
             if i == columns or x + width > 8.2:
                 ax.text(x + 0.05, y, f"… {len(row) - i} more", va="center", fontsize=10)
+                x += 0.8
                 break
             ax.text(x + width / 2, y, text, ha="center", va="center", family="monospace", fontsize=11,
                     bbox={"boxstyle": "round,pad=0.25", "facecolor": ("#e8f1fa", "#fdf0e1")[i % 2], "edgecolor": COLOURS[i % 2]})  # fmt: skip
             if ids:
                 ax.text(x + width / 2, y + 0.29, ids[r][i], ha="center", va="center", fontsize=8, color="0.35")
             x += width + 0.1
+        widest = max(widest, x)
+    ax.set_xlim(0, widest)
+    fig.set_figwidth(widest)
     return fig
 
 
@@ -218,7 +224,7 @@ def matrix(values, rows, cols, *, title=None, xlabel="", ylabel="", digits: int 
     rows = [_wrapped(n, 40) if isinstance(n, str) else n for n in rows]
     side, foot = (0.35 + max([0.075 * len(part) for n in names if isinstance(n, str) for part in n.split("\n")], default=cell) for names in (rows, cols))
     width, height = values.shape[1] * cell, values.shape[0] * cell
-    total = (side + width + 1.1, foot + height + 0.4)
+    total = (side + width + 1.1, foot + height + (0.4 if title else 0.12))
     fig = Figure(figsize=total, dpi=DPI)
     ax = fig.add_axes((side / total[0], foot / total[1], width / total[0], height / total[1]))
     signs = limits[0] is not None and limits[0] == -limits[1]
@@ -351,7 +357,7 @@ def _plain_log(ax) -> None:
     """1, 2, 5, 10 instead of powers of ten, on a logarithmic y axis of up to three decades."""
     low, high = ax.get_ylim()
     if high < 1000 * low:
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 5, 7)))
         ax.yaxis.set_major_formatter("{x:g}")
         ax.yaxis.set_minor_locator(NullLocator())
 
@@ -477,7 +483,7 @@ def machine(shapes: dict[str, tuple], sizes: dict[str, float]) -> Figure:
     arrow((40.2, 29), (53.8, 29), f"words\n{named('words')}", (47, 30.2))
     arrow((65.5, 24.6), (65.5, 11.4), f"noise\n{named('noise')}", (74.3, 16))
     arrow((58.5, 11.4), (58.5, 24.6), f"latents\n{named('latents')}", (49.6, 16))
-    ax.text(62, 17.7, "each\nstep", ha="center", va="center", fontsize=9, color=COLOURS[1], weight="bold")
+    ax.text(62, 17.7, "each\nstep $t$", ha="center", va="center", fontsize=9, color=COLOURS[1], weight="bold")
     arrow((33, 7), (53.8, 7), "start: random noise", (42, 8))
     arrow((70.2, 7), (79.2, 7), "after the\nlast step", (74.8, 8))
     arrow((88, 11.4), (88, 24), "", None)
@@ -542,7 +548,7 @@ def to_png(figure_or_image, *, dpi: int = DPI) -> bytes:
         drawn.save(buffer, "PNG", optimize=True)
         if len(buffer.getvalue()) > _HEAVY:
             buffer = io.BytesIO()
-            drawn.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG", optimize=True)
+            drawn.quantize(256).save(buffer, "PNG", optimize=True)
     else:
         picture(figure_or_image).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
