@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sdlearn import hub, noising, world
-from sdlearn.training import common, data, evaluate, judge, tokenizer, unet, vae
+from sdlearn.training import clip, common, data, evaluate, judge, tokenizer, unet, vae
 
 
 def test_kl_term_equals_diffusers():
@@ -72,6 +72,34 @@ def test_timesteps_are_shifted_towards_noise():
         assert (picks < 1000 * x).float().mean().item() == pytest.approx(x / (3 - 2 * x), abs=0.01)
     even = unet.pick_timesteps(100_000, 1000, 1.0, torch.Generator().manual_seed(0))
     assert even.float().mean().item() == pytest.approx(499.5, abs=4)
+
+
+def test_mirrored_scenes_exchange_left_and_right_and_nothing_else():
+    for i in range(20):
+        scene, twin = data.scene("train", i), data.scene("mirrored", i)
+        assert data.mirror(twin) == scene and (twin.place, twin.time) == (scene.place, scene.time)
+        assert [(t.kind, t.colour) for t in twin.things] == [(t.kind, t.colour) for t in scene.things]
+        assert (twin == scene) == all(t.position == "middle" for t in scene.things)
+        words = set(clip.telling(scene, np.random.default_rng(i)).split())
+        assert any(t.position in words for t in scene.things)
+
+
+def test_sides_tells_who_reads_them(monkeypatch):
+    """A caption whose features are those of its own picture is always nearer to it, one with those of the mirrored picture never."""
+
+    class Words:
+        def __call__(self, captions, **options):
+            return type("Out", (), {"input_ids": torch.zeros(len(captions), 1, dtype=torch.long)})
+
+    def told(whose: int) -> list[bool]:
+        def features(model, ids, pixels):
+            image = torch.nn.functional.normalize(pixels.flatten(1), dim=1)
+            return image[whose::2], image
+
+        monkeypatch.setattr(clip, "features", features)
+        return clip.sides(type("Model", (), {"device": "cpu"}), Words(), 10)
+
+    assert told(0) == [True] * 10 and told(1) == [False] * 10
 
 
 def test_contrastive_loss_is_lowest_for_the_right_pairs():

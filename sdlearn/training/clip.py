@@ -24,6 +24,9 @@ class CLIPSettings(Settings):
     # Share of the batches that show one place at one time: only things, colours and positions are left to tell pictures apart by.
     # Without them the towers learn sky and ground first, and the words for things late.
     alike: float = 0.6
+    # Share of the batches in which each picture stands beside its mirrored scene, and captions say where things are. Without them the towers
+    # see a bag of words (Yuksekgonul et al. 2023): which of two things stands on the left was not to be read from the text states at all.
+    mirrored: float = 0.5
     # Captions here have at most 26 tokens. The towers meet at the end-of-text token, and attention is causal, so padding
     # behind it changes nothing: a shorter row saves half the time.
     tokens: int = 32
@@ -57,6 +60,24 @@ def pick(scenes: list[world.Scene], settings: CLIPSettings, rng: np.random.Gener
     return np.sort(rng.choice(pool, min(settings.batch, len(pool)), replace=False))
 
 
+def telling(scene: world.Scene, rng: np.random.Generator) -> str:
+    """A caption that says where things are."""
+    while not any(word in (said := world.caption(scene, rng)).split() for word in world.POSITIONS):
+        pass
+    return said
+
+
+@torch.inference_mode()
+def sides(clip, tokenizer, count: int) -> list[bool]:
+    """For scenes of no training, whether the plain caption is nearer to its own picture than to that of the mirrored scene (chance is one half)."""
+    scenes = [s for s in (data.scene("seen", i) for i in range(2 * count)) if s != data.mirror(s)][:count]
+    drawn = [np.asarray(world.draw(one, seed=i)) for i, s in enumerate(scenes) for one in (s, data.mirror(s))]
+    ids = tokenizer([world.caption(s) for s in scenes], padding=True, return_tensors="pt").input_ids
+    text, image = features(clip, ids.to(clip.device), data.to_tensor(np.stack(drawn)).to(clip.device))
+    own, other = (text[:, None] * image.unflatten(0, (-1, 2))).sum(-1).T
+    return (own > other).tolist()
+
+
 @torch.inference_mode()
 def retrieval(clip, tokenizer, split: str, count: int, work: str, among: int = 192) -> dict[str, float]:
     """Share of plain captions that find their picture first (top-1) among ``among`` pictures, and the reverse; equal captions count as one."""
@@ -73,27 +94,33 @@ def retrieval(clip, tokenizer, split: str, count: int, work: str, among: int = 1
 
 
 def train(settings: CLIPSettings) -> None:
-    images = data.pictures("train", settings.pictures, settings.work)
-    scenes = [data.scene("train", i) for i in range(settings.pictures)]
+    images = {split: data.pictures(split, settings.pictures, settings.work) for split in ("train", "mirrored")}
+    scenes = {split: [data.scene(split, i) for i in range(settings.pictures)] for split in images}
     tokenizer = hub.load_tokenizer(settings.out)
-    run = Run("clip", settings, hub.build_clip(tokenizer), lr=settings.lr, weight_decay=settings.weight_decay, ema=0.99)
+    fresh = hub.load_part("clip", settings.start_from) if settings.start_from else hub.build_clip(tokenizer)
+    run = Run("clip", settings, fresh, lr=settings.lr, weight_decay=settings.weight_decay, ema=0.99)
     if run.device.type == "cpu":
         hub.plain_attention(run.raw)
     next_look = run.elapsed + 120
     for step, rng in run:
-        picks = pick(scenes, settings, rng)
-        captions = [world.caption(scenes[i], rng) for i in picks]
+        picks = pick(scenes["train"], settings, rng)
+        twins = rng.random() < settings.mirrored
+        if twins:
+            picks = picks[rng.permutation(len(picks))[: settings.batch // 2]]
+        shown = [(split, i) for split in ("train", "mirrored")[: 1 + twins] for i in picks]
+        say = telling if twins else world.caption
+        captions = [say(scenes[split][i], rng) for split, i in shown]
         ids = tokenizer(captions, padding="max_length", max_length=settings.tokens, truncation=True, return_tensors="pt").input_ids
-        pixels = data.to_tensor(images[picks])
+        pixels = data.to_tensor(np.stack([images[split][i] for split, i in shown]))
         with run.accelerator.autocast():
             text, image = features(run.model, ids.to(run.device), pixels.to(run.device))
-        plain = np.array([world.caption(scenes[i]) for i in picks])
+        plain = np.array([world.caption(scenes[split][i]) for split, i in shown])
         loss = contrastive_loss(text, image, run.raw.logit_scale, torch.from_numpy(plain[:, None] == plain[None, :]).to(text.device))
         right = (text @ image.T).argmax(1).eq(torch.arange(len(text), device=text.device)).float().mean()
         run.update(loss, top1=right)
         if run.elapsed > next_look and run.accelerator.is_main_process:
             next_look = run.elapsed + 120
-            print(f"\nclip step {step}: {retrieval(run.best, tokenizer, 'seen', 384, settings.work)}", flush=True)
+            print(f"\nclip step {step}: {retrieval(run.best, tokenizer, 'seen', 384, settings.work)}, side {np.mean(sides(run.best, tokenizer, 200)):.1%}", flush=True)
     if run.accelerator.is_main_process:
         hub.save(settings.out, clip=run.best)
         print(f"held-out scenes: {retrieval(run.best, tokenizer, 'seen', 960, settings.work)}")

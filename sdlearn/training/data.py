@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,23 @@ from tqdm.auto import tqdm
 
 from sdlearn import world
 
-SPLITS = {"train": (0, 0), "seen": (1, 0), "held_out": (2, 1), "judge": (3, 3)}
-"""Name -> (seed, every how many-th scene has a held-out pair; 0 is none). Tiny SD trains on ``train`` alone; ``seen`` differs from it
+SPLITS = {"train": (0, 0), "mirrored": (0, 0), "seen": (1, 0), "held_out": (2, 1), "judge": (3, 3)}
+"""Name -> (seed, every how many-th scene has a held-out pair; 0 is none). Tiny SD trains on ``train`` alone, its CLIP
+on ``mirrored`` too: the same scenes before the same background, with left and right exchanged. ``seen`` differs from it
 only in the seed and ``held_out`` in the pairs too. The judge, who must recognise every pair, learns on ``judge``."""
 
 
 def scene(split: str, index: int) -> world.Scene:
     """Scene number ``index`` of a split: always the same one."""
     seed, every = SPLITS[split]
-    return world.sample_scene(np.random.default_rng([seed, index]), held_out=bool(every) and index % every == 0)
+    drawn = world.sample_scene(np.random.default_rng([seed, index]), held_out=bool(every) and index % every == 0)
+    return mirror(drawn) if split == "mirrored" else drawn
+
+
+def mirror(scene: world.Scene) -> world.Scene:
+    """The same scene with left and right exchanged."""
+    other = {"left": "right", "middle": "middle", "right": "left"}
+    return replace(scene, things=tuple(replace(t, position=other[t.position]) for t in scene.things))
 
 
 def picture(split: str, index: int, size: int = 128) -> np.ndarray:
