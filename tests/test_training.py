@@ -97,7 +97,7 @@ def test_sides_tells_who_reads_them(monkeypatch):
             return image[whose::2], image
 
         monkeypatch.setattr(clip, "features", features)
-        return clip.sides(type("Model", (), {"device": "cpu"}), Words(), 10)
+        return clip.sides(type("Model", (), {"device": "cpu"}), Words(), "seen", 10)
 
     assert told(0) == [True] * 10 and told(1) == [False] * 10
 

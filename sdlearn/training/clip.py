@@ -68,9 +68,9 @@ def telling(scene: world.Scene, rng: np.random.Generator) -> str:
 
 
 @torch.inference_mode()
-def sides(clip, tokenizer, count: int) -> list[bool]:
+def sides(clip, tokenizer, split: str, count: int) -> list[bool]:
     """For scenes of no training, whether the plain caption is nearer to its own picture than to that of the mirrored scene (chance is one half)."""
-    scenes = [s for s in (data.scene("seen", i) for i in range(2 * count)) if s != data.mirror(s)][:count]
+    scenes = [s for s in (data.scene(split, i) for i in range(2 * count)) if s != data.mirror(s)][:count]
     drawn = [np.asarray(world.draw(one, seed=i)) for i, s in enumerate(scenes) for one in (s, data.mirror(s))]
     ids = tokenizer([world.caption(s) for s in scenes], padding=True, return_tensors="pt").input_ids
     text, image = features(clip, ids.to(clip.device), data.to_tensor(np.stack(drawn)).to(clip.device))
@@ -120,7 +120,7 @@ def train(settings: CLIPSettings) -> None:
         run.update(loss, top1=right)
         if run.elapsed > next_look and run.accelerator.is_main_process:
             next_look = run.elapsed + 120
-            print(f"\nclip step {step}: {retrieval(run.best, tokenizer, 'seen', 384, settings.work)}, side {np.mean(sides(run.best, tokenizer, 200)):.1%}", flush=True)
+            print(f"\nclip step {step}: {retrieval(run.best, tokenizer, 'seen', 384, settings.work)}, side {np.mean(sides(run.best, tokenizer, 'seen', 200)):.1%}", flush=True)
     if run.accelerator.is_main_process:
         hub.save(settings.out, clip=run.best)
         print(f"held-out scenes: {retrieval(run.best, tokenizer, 'seen', 960, settings.work)}")

@@ -143,6 +143,7 @@ def format_table(result: dict) -> str:
         ("Autoencoder, SSIM", "ssim", "autoencoder", 3, ""),
         ("CLIP: caption finds its picture among 192", "text_to_image", "clip", 1, " %"),
         ("CLIP: picture finds its caption among 192", "image_to_text", "clip", 1, " %"),
+        ("CLIP: caption is nearer to its picture than to that with left and right exchanged", "sides", "clip", 1, " %"),
         ("**Prompt fidelity**: everything named is there", "all_named", "fidelity", 1, " %"),
         ("... prompts with one thing", "one_thing", "fidelity", 1, " %"),
         ("... prompts with two things", "two_things", "fidelity", 1, " %"),
@@ -261,6 +262,7 @@ def train(settings: EvaluateSettings) -> None:
         result.setdefault("autoencoder", {})[split] = autoencoder(pipe, judge, split, settings.scenes // 2, settings.work)
         found = clip.retrieval(clip_model, pipe.tokenizer, split, 960, settings.work)
         result.setdefault("clip", {})[split] = {k: share([True] * round(v * 960) + [False] * (960 - round(v * 960))) for k, v in found.items()}
+        result["clip"][split]["sides"] = share(clip.sides(clip_model, pipe.tokenizer, split, settings.prompts))
         result.setdefault("fidelity", {})[split] = fidelity(pipe, judge, split, settings)
     result["samplers"] = sampler_table(pipe, judge, settings) if settings.table else before.get("samplers", {})
     result["training"] = training_facts(settings.work, before.get("training"))
