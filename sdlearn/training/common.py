@@ -28,7 +28,7 @@ class Settings:
     out: str = "sdlearn/tiny_sd"  # model folder the finished part is written into
     seed: int = 0
     device: str | None = None  # None lets accelerate choose
-    start_from: str | None = None  # a model folder whose weights to go on from, where there is no checkpoint: sdlearn/tiny_sd itself, say (vae and unet)
+    start_from: str | None = None  # a model folder whose weights to go on from, where there is no checkpoint: sdlearn/tiny_sd itself, say (vae, clip and unet)
     resume: bool = False  # go on from the last checkpoint instead of starting anew
     bf16: bool = True  # bfloat16 autocast: 1.2-2 times faster on recent CPUs, more on GPUs
     save_every: float = 30.0  # seconds between checkpoints: what kill -9 can cost at most
