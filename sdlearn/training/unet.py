@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -20,15 +19,9 @@ class UNetSettings(Settings):
     # data
     pictures: int = 30_000
     drop_caption: float = 0.1  # share of captions replaced by "": guidance needs the U-Net to know both
-    full_caption: float = 0.4  # share of captions that say everything; the others leave parts out, and only 2 in 5 of them say left or right
-    two_things: float = 0.65  # share of pictures with two things, the harder half of the world
     batch: int = 32  # on a CPU more, smaller steps learn faster than fewer, larger ones; a GPU wants 256
-    # timesteps: where a thing stands is settled while little but noise is to be seen, in the last sixth of the T steps. Even picks spend
-    # a sixth of the training there; a shift of 2 spends more than a quarter (Esser et al. 2024, eq. 23).
-    shift: float = 2.0
-    # Loss: the error of the predicted noise is tiny where nearly all is noise, so the words for left and right, which matter only there, were never
-    # learnt from it (swapping them changed no loss). 1 + 1 / snr makes it the error of v (Salimans and Ho 2022), which is about as large at every level.
-    snr_gamma: float = 5.0  # times min(snr, 5) / snr: the easy, nearly clean steps count less (Hang et al. 2023)
+    # loss
+    snr_gamma: float = 5.0  # weights min(snr, 5) / snr: the easy, nearly clean steps count less (Hang et al. 2023)
     # optimiser
     lr: float = 5e-4
     flat: float = 0.6  # share of the time at the full rate; half of what is learnt comes after it
@@ -36,18 +29,12 @@ class UNetSettings(Settings):
     compile: bool = False  # torch.compile: a quarter less time a step on two cores, for three minutes at the start and a C++ compiler
 
 
-def pick_timesteps(count: int, timesteps: int, shift: float, generator: torch.Generator) -> torch.Tensor:
-    """Random timesteps (count,), int64 from 0 to timesteps - 1: even for shift 1, more of the noisy ones for a larger shift s, u -> s u / (1 + (s - 1) u)."""
-    u = torch.rand(count, generator=generator)
-    return (timesteps * shift * u / (1 + (shift - 1) * u)).long().clamp(max=timesteps - 1)
-
-
 def noise_loss(unet, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, encoder_hidden_states: torch.Tensor, alphas_cumprod: torch.Tensor, snr_gamma: float):
     """Weighted squared error of the predicted noise; latents and noise (B, 4, h, w), t (B,)."""
     noise_pred = unet(noising.add_noise(latents, noise, t, alphas_cumprod), t, encoder_hidden_states=encoder_hidden_states).sample.float()
     error = (noise_pred - noise).square().mean(dim=(1, 2, 3))
     snr = noising.snr(alphas_cumprod)[t]
-    return (error * (1 + 1 / snr) * snr.clamp(max=snr_gamma) / snr).mean(), error
+    return (error * snr.clamp(max=snr_gamma) / snr).mean(), error
 
 
 def grid(pipe, count: int = 12, split: str = "held_out") -> Image.Image:
@@ -74,17 +61,14 @@ def train(settings: UNetSettings) -> None:
     alphas_cumprod = noising.make_alphas_cumprod().to(run.device)
     pipe = hub.build_pipeline(vae, text_encoder.to(run.device), tokenizer, run.best)
     model = torch.compile(run.model) if settings.compile else run.model
-    weights = np.array([settings.two_things if len(s.things) == 2 else 1 - settings.two_things for s in scenes])
-    weights /= weights.sum()
     next_look = run.elapsed + 600
     for step, rng in run:
-        picks = rng.choice(len(scenes), settings.batch, p=weights)
-        captions = [world.caption(scenes[i], None if rng.random() < settings.full_caption else rng) for i in picks]
-        captions = [c if rng.random() > settings.drop_caption else "" for c in captions]
+        picks = rng.choice(len(scenes), settings.batch, replace=False)
+        captions = [world.caption(scenes[i], rng) if rng.random() > settings.drop_caption else "" for i in picks]
         mean, std = torch.from_numpy(stored[picks]).float().to(run.device).unbind(1)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         noise, posterior_noise = torch.randn(2, *mean.shape, generator=generator).to(run.device)
-        t = pick_timesteps(settings.batch, len(alphas_cumprod), settings.shift, generator).to(run.device)
+        t = torch.randint(len(alphas_cumprod), (settings.batch,), generator=generator).to(run.device)
         latents = (mean + std * posterior_noise).contiguous(memory_format=torch.channels_last)
         with run.accelerator.autocast():
             encoder_hidden_states = text.encode_prompt(pipe, captions)
