@@ -51,14 +51,14 @@ def test_written_between_the_markers(tmp_path, monkeypatch, capsys):
     page = tmp_path / "teaching.md"
     page.write_text("a\n<!-- load:start -->\nformer\n<!-- load:end -->\nb\n", encoding="utf-8")
     asked = []
-    monkeypatch.setattr(load, "measure", lambda n, cells: asked.append(n) or TEN._replace(kernels=n))
+    monkeypatch.setattr(load, "measure", lambda n, cells, threads: asked.append((n, threads)) or TEN._replace(kernels=n))
     monkeypatch.setattr(load, "server_mb", lambda: 100.0)
     assert load.main(["--kernels", "1", "10"], page) == 0
-    assert asked == [1, 10] and "former" in page.read_text(encoding="utf-8"), "only --markdown writes"
+    assert asked == [(1, 1), (10, 1)] and "former" in page.read_text(encoding="utf-8"), "only --markdown writes"
     assert load.main(["--kernels", "10", "--markdown"], page) == 0
     text = page.read_text(encoding="utf-8")
     assert text.startswith("a\n<!-- load:start -->\n| kernels") and text.endswith("<!-- load:end -->\nb\n") and "former" not in text
-    assert re.search(r"Measured 20\d\d-\d\d-\d\d by `python run.py load` on \d+ cores", text)
+    assert re.search(r"Measured 20\d\d-\d\d-\d\d by `python run.py load` on \d+ cores.*, OMP_NUM_THREADS=1\.", text)
     with pytest.raises(ValueError, match="no markers"):
         write_between(page, "other", "x")
 

@@ -1,7 +1,8 @@
-"""Measure how many learners one server holds: ``python run.py load [--kernels 1 5 10] [--at-once 0.2] [--wait 10] [--markdown]``.
+"""Measure how many learners one server holds: ``python run.py load [--kernels 1 5 10] [--threads 1] [--at-once 0.2] [--wait 10] [--markdown]``.
 
 Starts that many Jupyter kernels at the same moment. Each does what a learner does first: the first cells of notebook 00, up to the first picture. When all have it, all press
-Generate at the same moment once more. From the largest number the rest follows by division, and the arithmetic is printed with it.
+Generate at the same moment once more. Each kernel computes with one thread, as a shared server should set it: by PyTorch's own choice every kernel takes
+all cores, and threads that wait for each other keep those busy that work. From the largest number the rest follows by division, and the arithmetic is printed with it.
 """
 
 from __future__ import annotations
@@ -71,11 +72,13 @@ def lesson(name: str = NOTEBOOK, ids: tuple[str, ...] = CELLS) -> list[str]:
 
 
 @contextmanager
-def kernel() -> Iterator[tuple[Callable[[str], None], psutil.Process]]:
-    """A fresh kernel, as Jupyter starts one: a function that runs a cell and waits for it, and the process."""
+def kernel(threads: int) -> Iterator[tuple[Callable[[str], None], psutil.Process]]:
+    """A fresh kernel, as Jupyter starts one, that computes with so many threads (0: PyTorch's own choice).
+
+    Yields a function that runs a cell and waits for it, and the process."""
     from jupyter_client.manager import start_new_kernel
 
-    env = {k: v for k, v in os.environ.items() if k != "SDLEARN_MODEL"}
+    env = {k: v for k, v in os.environ.items() if k != "SDLEARN_MODEL"} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     manager, client = start_new_kernel(kernel_name="python3", startup_timeout=600, cwd=str(FOLDER), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def run(source: str) -> None:
@@ -90,12 +93,12 @@ def kernel() -> Iterator[tuple[Callable[[str], None], psutil.Process]]:
         manager.shutdown_kernel(now=True)
 
 
-def measure(kernels: int, cells: list[str]) -> Load:
+def measure(kernels: int, cells: list[str], threads: int = 1) -> Load:
     """Start that many kernels at the same moment, run the cells in each, then the last cell in all of them once more."""
     with ExitStack() as stack, ThreadPoolExecutor(kernels) as pool:
 
         def begin(start: float):
-            run, process = stack.enter_context(kernel())
+            run, process = stack.enter_context(kernel(threads))
             for source in cells:
                 run(source)
             return time.perf_counter() - start, run, process
@@ -185,6 +188,7 @@ def share(text: str) -> float:
 def main(argv: list[str] | None = None, page: Path = PAGE) -> int:
     parser = argparse.ArgumentParser(prog="python run.py load", description="Measure how many learners one server holds.")
     parser.add_argument("--kernels", type=int, nargs="+", default=[1, 5, 10], help="how many at once, one after another (1 5 10)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each kernel, OMP_NUM_THREADS (1); 0 leaves it to PyTorch, which takes all cores")
     parser.add_argument("--at-once", type=share, default=0.2, help="share of the learners who press Generate at the same moment (0.2)")
     parser.add_argument("--wait", type=float, default=10.0, help="seconds that the last of them may wait (10)")
     parser.add_argument("--markdown", action="store_true", help="write the tables into docs/teaching.md")
@@ -195,11 +199,12 @@ def main(argv: list[str] | None = None, page: Path = PAGE) -> int:
         print(f"This machine is busy (load {busy:.1f}): what follows is slower than it would be.", file=sys.stderr)
     cells, loads = lesson(), []
     for n in options.kernels:
-        loads.append(measure(n, cells))
+        loads.append(measure(n, cells, options.threads))
         x = loads[-1]
         print(f"{n} at once: {sum(x.memory):.0f} MB, first picture {max(x.first):.1f} s at worst, the next {max(x.again):.1f} s", file=sys.stderr, flush=True)
     machine = f"{cores} cores ({platform.machine()}, {platform.system()}, {psutil.virtual_memory().total / 1e9:.0f} GB)"
-    measured = f"Measured {date.today()} by `python run.py load` on {machine}, load before it {busy:.1f}."
+    threads = f"OMP_NUM_THREADS={options.threads}" if options.threads else "the threads left to PyTorch"
+    measured = f"Measured {date.today()} by `python run.py load` on {machine}, load before it {busy:.1f}, {threads}."
     text = f"{report(loads, server_mb(), cores=cores, at_once=options.at_once, wait=options.wait)}\n\n{measured}"
     print(text)
     if options.markdown:
