@@ -25,7 +25,7 @@ class CLIPSettings(Settings):
     # Without them the towers learn sky and ground first, and the words for things late.
     alike: float = 0.6
     # Share of the batches in which each picture stands beside its mirrored scene, and captions say where things are. Without them the towers
-    # see a bag of words (Yuksekgonul et al. 2023): which of two things stands on the left was not to be read from the text states at all.
+    # see a bag of words (Yuksekgonul et al. 2023): their vectors did not say which of two things stands on the left.
     mirrored: float = 0.5
     # Captions here have at most 26 tokens. The towers meet at the end-of-text token, and attention is causal, so padding
     # behind it changes nothing: a shorter row saves half the time.

@@ -51,7 +51,9 @@ def learning_rate(progress: float, peak: float, *, warmup: float = 0.02, flat: f
 
 def hardware(device: torch.device) -> str:
     """What a training or a measurement ran on, for its record."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} {device.type.upper()} threads ({platform.machine()})"
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})" if device.type == "cpu" else f"{device.type} ({platform.machine()})"
 
 
 class Run:
