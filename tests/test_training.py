@@ -1,5 +1,6 @@
 """The trainers: their formulas, and that a killed training goes on where it was."""
 
+import copy
 import json
 import os
 import signal
@@ -57,6 +58,22 @@ def test_noise_loss_weights_by_clamped_snr():
     assert torch.allclose(error, noise.square().mean((1, 2, 3)))
     assert torch.allclose(loss, (weights * error).mean(), rtol=1e-5)
     assert weights[0] < 0.02 and weights[2] == 1
+    # (1 + 1/snr) times the error of the noise is the error of v (Salimans and Ho 2022, appendix D)
+    as_v, _ = unet.noise_loss(Zero(), torch.randn(3, 4, 8, 8), noise, t, None, alphas_cumprod, 5.0, noisy=1.0)
+    assert torch.allclose(as_v, (weights * (1 + 1 / noising.snr(alphas_cumprod)[t]) * error).mean(), rtol=1e-5)
+
+
+def test_drift_is_the_share_of_the_variance_that_moved():
+    """0 for the same text tower; for one whose every state is moved by d, d^2 over the variance of the states, tolerance 1e-4."""
+    torch.manual_seed(0)
+    tower = hub.load_part("clip").text_model
+    ids = torch.randint(3, 400, (3, 77))
+    with torch.no_grad():
+        assert clip.drift(tower, tower, ids) == 0
+        variance = tower(ids).last_hidden_state.var(dim=(0, 1)).mean()
+        moved = copy.deepcopy(tower)
+        moved.final_layer_norm.bias += 0.3
+        assert clip.drift(moved, tower, ids).item() == pytest.approx(0.09 / variance.item(), rel=1e-4)
 
 
 def test_mirrored_scenes_exchange_left_and_right_and_nothing_else():

@@ -30,6 +30,9 @@ class CLIPSettings(Settings):
     # Captions here have at most 26 tokens. The towers meet at the end-of-text token, and attention is causal, so padding
     # behind it changes nothing: a shorter row saves half the time.
     tokens: int = 32
+    # Going on from shipped weights: weight of the squared distance (share of their variance) to the text states of ``start_from``,
+    # so that the U-Net, which was trained on those, still understands the new ones. It grows from 0 over the run: first free to learn, then back.
+    hold: float = 0.0
     # optimiser
     lr: float = 1e-3
     weight_decay: float = 0.05
@@ -49,6 +52,13 @@ def contrastive_loss(text: torch.Tensor, image: torch.Tensor, logit_scale: torch
     logits = logit_scale.exp().clamp(max=100) * text @ image.T  # (B, B)
     target = torch.eye(len(logits), device=logits.device) if same is None else same / same.sum(1, keepdim=True)
     return (torch.nn.functional.cross_entropy(logits, target) + torch.nn.functional.cross_entropy(logits.T, target)) / 2
+
+
+def drift(text_model, teacher, ids: torch.Tensor) -> torch.Tensor:
+    """Squared distance of the text states of padded token ids (B, 77) to those of ``teacher``, as a share of their variance."""
+    with torch.no_grad():
+        states = teacher(ids).last_hidden_state.float()
+    return (text_model(ids).last_hidden_state.float() - states).square().mean() / states.var(dim=(0, 1)).mean()
 
 
 def pick(scenes: list[world.Scene], settings: CLIPSettings, rng: np.random.Generator) -> np.ndarray:
@@ -101,6 +111,7 @@ def train(settings: CLIPSettings) -> None:
     run = Run("clip", settings, fresh, lr=settings.lr, weight_decay=settings.weight_decay, ema=0.99)
     if run.device.type == "cpu":
         hub.plain_attention(run.raw)
+    teacher = hub.load_part("clip", settings.start_from).to(run.device).text_model if settings.hold and settings.start_from else None
     next_look = run.elapsed + 120
     for step, rng in run:
         picks = pick(scenes["train"], settings, rng)
@@ -116,8 +127,15 @@ def train(settings: CLIPSettings) -> None:
             text, image = features(run.model, ids.to(run.device), pixels.to(run.device))
         plain = np.array([world.caption(scenes[split][i]) for split, i in shown])
         loss = contrastive_loss(text, image, run.raw.logit_scale, torch.from_numpy(plain[:, None] == plain[None, :]).to(text.device))
+        moved = torch.zeros(())
+        if teacher is not None:
+            kept = [world.caption(scenes["train"][i], rng) for i in picks[: settings.batch // 4]] + [""]
+            with run.accelerator.autocast():
+                padded = tokenizer(kept, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(run.device)
+                moved = drift(run.raw.text_model, teacher, padded)
+            loss = loss + settings.hold * run.progress * moved
         right = (text @ image.T).argmax(1).eq(torch.arange(len(text), device=text.device)).float().mean()
-        run.update(loss, top1=right)
+        run.update(loss, top1=right, drift=moved)
         if run.elapsed > next_look and run.accelerator.is_main_process:
             next_look = run.elapsed + 120
             print(f"\nclip step {step}: {retrieval(run.best, tokenizer, 'seen', 384, settings.work)}, side {np.mean(sides(run.best, tokenizer, 'seen', 200)):.1%}", flush=True)
