@@ -31,6 +31,7 @@ class EvaluateSettings(Settings):
     prompts: int = 500  # for seen pairs, and as many for held-out pairs
     steps: int = 25
     guidance_scale: float = 5.0
+    ddpm_steps: int = 50  # prompt fidelity is measured a second time with DDPM: fresh noise at every step lets it change its mind
     batch: int = 50
     table: int = 60  # prompts for each entry of the table of samplers and steps; 0 leaves the table as it is
     readme: str = str(ROOT / "README.md")
@@ -82,10 +83,10 @@ def autoencoder(pipe, judge, split: str, count: int, work: str) -> dict:
     return {"psnr": average(psnr), "ssim": average(ssim), "judge_on_drawings": share(hits_drawn), "judge_after_round_trip": share(hits)}
 
 
-def fidelity(pipe, judge, split: str, settings: EvaluateSettings) -> dict:
-    """Share of prompts whose picture shows all that was named, and what went wrong in the others."""
+def fidelity(pipe, judge, split: str, settings: EvaluateSettings, **options) -> dict:
+    """Share of prompts whose picture shows all that was named, and what went wrong in the others; ``options`` are those of :func:`sampling.sample`."""
     scenes = [data.scene(split, i) for i in range(settings.prompts)]
-    pictures = draw_prompts(pipe, scenes, list(range(settings.prompts)), settings)
+    pictures = draw_prompts(pipe, scenes, list(range(settings.prompts)), settings, **options)
     seen, features = judge.look(pictures)
     drawn = judge.look([Image.fromarray(p) for p in data.pictures(split, settings.prompts, settings.work)])[1]
     one = [len(s.things) == 1 for s in scenes]
@@ -148,12 +149,16 @@ def format_table(result: dict) -> str:
         ("... prompts with one thing", "one_thing", "fidelity", 1, " %"),
         ("... prompts with two things", "two_things", "fidelity", 1, " %"),
         ("... and everything where it was asked for", "with_positions", "fidelity", 1, " %"),
+        ("**Prompt fidelity** with {ddpm_steps} DDPM steps", "all_named", "fidelity_ddpm", 1, " %"),
+        ("... prompts with one thing", "one_thing", "fidelity_ddpm", 1, " %"),
+        ("... prompts with two things", "two_things", "fidelity_ddpm", 1, " %"),
         ("Frechet distance in the judge's features (lower is better; no interval)", "frechet", "fidelity", 0, ""),
         ("The judge itself, on drawings", "judge_on_drawings", "autoencoder", 1, " %"),
         ("The judge itself, after the autoencoder's round trip", "judge_after_round_trip", "autoencoder", 1, " %"),
     ]
     lines = ["| measured (95 % interval) | seen pairs | held-out pairs |", "|---|---|---|"]
-    lines += [f"| {label} | {cell(result[group]['seen'][key], d, u)} | {cell(result[group]['held_out'][key], d, u)} |" for label, key, group, d, u in rows]
+    for label, key, group, d, u in rows:
+        lines.append(f"| {label.format(**result['settings'])} | {cell(result[group]['seen'][key], d, u)} | {cell(result[group]['held_out'][key], d, u)} |")
     return "\n".join(lines)
 
 
@@ -220,7 +225,7 @@ All settings are in `evaluation.json` and, with reasons, in `sdlearn/training/`.
 ## Measured
 {format_table(result)}
 
-{result["settings"]["prompts"]} prompts a column, {result["settings"]["steps"]} DDIM steps,
+{result["settings"]["prompts"]} prompts a column, {result["settings"]["steps"]} DDIM steps where no other are named,
 guidance {result["settings"]["guidance_scale"]}, seeds 0 to {result["settings"]["prompts"] - 1}, first take. Measured on {result["hardware"]}.
 The judge is a classifier trained on drawings only (as drawn, and after the autoencoder's round trip); it was never used to train or to pick.
 
@@ -256,7 +261,7 @@ def train(settings: EvaluateSettings) -> None:
     clip_model = hub.load_part("clip", folder)
     path = folder / "evaluation.json"
     before = json.loads(path.read_text()) if path.exists() else {}
-    result: dict = {"settings": {k: getattr(settings, k) for k in ("scenes", "prompts", "steps", "guidance_scale")}, "versions": hub.versions()}
+    result: dict = {"settings": {k: getattr(settings, k) for k in ("scenes", "prompts", "steps", "guidance_scale", "ddpm_steps")}, "versions": hub.versions()}
     result["hardware"] = hardware(pipe.device)
     for split in ("seen", "held_out"):
         result.setdefault("autoencoder", {})[split] = autoencoder(pipe, judge, split, settings.scenes // 2, settings.work)
@@ -264,6 +269,7 @@ def train(settings: EvaluateSettings) -> None:
         result.setdefault("clip", {})[split] = {k: share([True] * round(v * 960) + [False] * (960 - round(v * 960))) for k, v in found.items()}
         result["clip"][split]["sides"] = share(clip.sides(clip_model, pipe.tokenizer, split, settings.prompts))
         result.setdefault("fidelity", {})[split] = fidelity(pipe, judge, split, settings)
+        result.setdefault("fidelity_ddpm", {})[split] = fidelity(pipe, judge, split, settings, sampler="ddpm", num_inference_steps=settings.ddpm_steps)
     result["samplers"] = sampler_table(pipe, judge, settings) if settings.table else before.get("samplers", {})
     result["training"] = training_facts(settings.work, before.get("training"))
     path.write_text(json.dumps(result, indent=1) + "\n")
