@@ -104,6 +104,8 @@ def retrieval(clip, tokenizer, split: str, count: int, work: str, among: int = 1
 
 
 def train(settings: CLIPSettings) -> None:
+    if settings.hold and not settings.start_from:
+        raise ValueError("--hold keeps the text states near those of a model: name it with --start-from (sdlearn/tiny_sd, say).")
     images = {split: data.pictures(split, settings.pictures, settings.work) for split in ("train", "mirrored")}
     scenes = {split: [data.scene(split, i) for i in range(settings.pictures)] for split in images}
     tokenizer = hub.load_tokenizer(settings.out)
@@ -111,7 +113,7 @@ def train(settings: CLIPSettings) -> None:
     run = Run("clip", settings, fresh, lr=settings.lr, weight_decay=settings.weight_decay, ema=0.99)
     if run.device.type == "cpu":
         hub.plain_attention(run.raw)
-    teacher = hub.load_part("clip", settings.start_from).to(run.device).text_model if settings.hold and settings.start_from else None
+    teacher = hub.load_part("clip", settings.start_from).to(run.device).text_model if settings.hold else None
     next_look = run.elapsed + 120
     for step, rng in run:
         picks = pick(scenes["train"], settings, rng)
