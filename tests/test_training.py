@@ -78,6 +78,17 @@ def test_noisy_one_is_the_loss_of_v():
     assert noising.snr(alphas_cumprod)[t].max() < 5 and torch.allclose(loss, wanted, rtol=1e-4)
 
 
+def test_two_things_is_their_share_of_the_picks():
+    scenes = [data.scene("train", i) for i in range(400)]
+    two = np.array([len(scene.things) == 2 for scene in scenes])
+    assert 0 < two.sum() < 400
+    for share in (0.2, 0.65):
+        chances = unet.picking(scenes, share)
+        picked = np.random.default_rng(0).choice(two, 20_000, p=chances)
+        assert picked.mean() == pytest.approx(share, abs=0.015)  # 4 standard errors
+    assert unet.picking([s for s, t in zip(scenes, two, strict=True) if t], 0.65) == pytest.approx(1 / two.sum())
+
+
 def test_hold_wants_a_model_to_hold_on_to():
     with pytest.raises(ValueError, match="--start-from"):
         clip.train(clip.CLIPSettings(hold=1.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -18,6 +19,7 @@ class UNetSettings(Settings):
     minutes: float = 180.0
     # data
     pictures: int = 30_000
+    two_things: float = 0.5  # share of pictures with two things: they are as many as those with one, and harder
     drop_caption: float = 0.1  # share of captions replaced by "": guidance needs the U-Net to know both
     batch: int = 32  # on a CPU more, smaller steps learn faster than fewer, larger ones; a GPU wants 256
     # loss
@@ -42,6 +44,13 @@ def noise_loss(
     return (error * snr.clamp(max=snr_gamma) / snr * (1 + 1 / snr) ** noisy).mean(), error
 
 
+def picking(scenes: list[world.Scene], two_things: float) -> np.ndarray:
+    """Chance of each scene to be picked, (count,), so that a share ``two_things`` of the picks has two things."""
+    two = np.array([len(scene.things) == 2 for scene in scenes])
+    chances = np.where(two, two_things / max(two.sum(), 1), (1 - two_things) / max((~two).sum(), 1))
+    return chances / chances.sum()  # a sum below 1 means that all have one thing, or all two
+
+
 def grid(pipe, count: int = 12, split: str = "held_out") -> Image.Image:
     """First-take samples for prompts of a split, captions not shown: for the eye during training."""
     prompts = [world.caption(data.scene(split, i)) for i in range(count)]
@@ -56,6 +65,7 @@ def grid(pipe, count: int = 12, split: str = "held_out") -> Image.Image:
 def train(settings: UNetSettings) -> None:
     images = data.pictures("train", settings.pictures, settings.work)
     scenes = [data.scene("train", i) for i in range(settings.pictures)]
+    chances = picking(scenes, settings.two_things)
     tokenizer, vae, text_encoder = hub.load_tokenizer(settings.out), hub.load_part("vae", settings.out), hub.load_part("text_encoder", settings.out)
     fresh = hub.load_part("unet", settings.start_from) if settings.start_from else hub.build_unet(cross_attention_dim=text_encoder.config.hidden_size)
     unet = fresh.to(memory_format=torch.channels_last)
@@ -68,7 +78,7 @@ def train(settings: UNetSettings) -> None:
     model = torch.compile(run.model) if settings.compile else run.model
     next_look = run.elapsed + 600
     for step, rng in run:
-        picks = rng.choice(len(scenes), settings.batch, replace=False)
+        picks = rng.choice(len(scenes), settings.batch, replace=False, p=chances)
         captions = [world.caption(scenes[i], rng) if rng.random() > settings.drop_caption else "" for i in picks]
         mean, std = torch.from_numpy(stored[picks]).float().to(run.device).unbind(1)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
