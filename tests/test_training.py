@@ -87,6 +87,9 @@ def test_two_things_is_their_share_of_the_picks():
         picked = np.random.default_rng(0).choice(two, 20_000, p=chances)
         assert picked.mean() == pytest.approx(share, abs=0.015)  # 4 standard errors
     assert unet.picking([s for s, t in zip(scenes, two, strict=True) if t], 0.65) == pytest.approx(1 / two.sum())
+    for share in (0.0, 60.0):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            unet.picking(scenes, share)
 
 
 def test_hold_wants_a_model_to_hold_on_to():

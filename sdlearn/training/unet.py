@@ -45,7 +45,9 @@ def noise_loss(
 
 
 def picking(scenes: list[world.Scene], two_things: float) -> np.ndarray:
-    """Chance of each scene to be picked, (count,), so that a share ``two_things`` of the picks has two things."""
+    """Chance of each scene to be picked, (count,), so that a share ``two_things`` of the picks has two things. Raises ValueError for a share that is not between 0 and 1."""
+    if not 0 < two_things < 1:
+        raise ValueError(f"--two-things is a share between 0 and 1, such as 0.6; it is {two_things}.")
     two = np.array([len(scene.things) == 2 for scene in scenes])
     chances = np.where(two, two_things / max(two.sum(), 1), (1 - two_things) / max((~two).sum(), 1))
     return chances / chances.sum()  # a sum below 1 means that all have one thing, or all two
