@@ -70,13 +70,6 @@ def pick(scenes: list[world.Scene], settings: CLIPSettings, rng: np.random.Gener
     return np.sort(rng.choice(pool, min(settings.batch, len(pool)), replace=False))
 
 
-def telling(scene: world.Scene, rng: np.random.Generator) -> str:
-    """A caption that says where things are."""
-    while not any(word in (said := world.caption(scene, rng)).split() for word in world.POSITIONS):
-        pass
-    return said
-
-
 @torch.inference_mode()
 def sides(clip, tokenizer, split: str, count: int) -> list[bool]:
     """For scenes of no training, whether the plain caption is nearer to its own picture than to that of the mirrored scene (chance is one half)."""
@@ -121,7 +114,7 @@ def train(settings: CLIPSettings) -> None:
         if twins:
             picks = picks[rng.permutation(len(picks))[: settings.batch // 2]]
         shown = [(split, i) for split in ("train", "mirrored")[: 1 + twins] for i in picks]
-        say = telling if twins else world.caption
+        say = data.telling if twins else world.caption
         captions = [say(scenes[split][i], rng) for split, i in shown]
         ids = tokenizer(captions, padding="max_length", max_length=settings.tokens, truncation=True, return_tensors="pt").input_ids
         pixels = data.to_tensor(np.stack([images[split][i] for split, i in shown]))

@@ -13,23 +13,53 @@ from tqdm.auto import tqdm
 
 from sdlearn import world
 
-SPLITS = {"train": (0, 0), "mirrored": (0, 0), "seen": (1, 0), "held_out": (2, 1), "judge": (3, 3)}
-"""Name -> (seed, every how many-th scene has a held-out pair; 0 is none). Tiny SD trains on ``train`` alone, its CLIP
-on ``mirrored`` too: the same scenes before the same background, with left and right exchanged. ``seen`` differs from it
-only in the seed and ``held_out`` in the pairs too. The judge, who must recognise every pair, learns on ``judge``."""
+SPLITS = {"train": (0, 0), "mirrored": (0, 0), "altered": (0, 0), "seen": (1, 0), "held_out": (2, 1), "judge": (3, 3)}
+"""Name -> (seed, every how many-th scene has a held-out pair; 0 is none). Tiny SD trains on ``train`` and on its twins
+before the same background: ``mirrored``, with left and right exchanged, and ``altered``, with other colours. ``seen`` differs
+from ``train`` only in the seed and ``held_out`` in the pairs too. The judge, who must recognise every pair, learns on ``judge``."""
 
 
 def scene(split: str, index: int) -> world.Scene:
     """Scene number ``index`` of a split: always the same one."""
     seed, every = SPLITS[split]
     drawn = world.sample_scene(np.random.default_rng([seed, index]), held_out=bool(every) and index % every == 0)
-    return mirror(drawn) if split == "mirrored" else drawn
+    twin = {"mirrored": mirror, "altered": lambda one: alter(one, np.random.default_rng([seed, index, 1]))}
+    return twin[split](drawn) if split in twin else drawn
 
 
 def mirror(scene: world.Scene) -> world.Scene:
     """The same scene with left and right exchanged."""
     other = {"left": "right", "middle": "middle", "right": "left"}
     return replace(scene, things=tuple(replace(t, position=other[t.position]) for t in scene.things))
+
+
+def alter(scene: world.Scene, rng: np.random.Generator) -> world.Scene:
+    """The same scene with the colours of its two things exchanged, or with one thing of another colour or (as often) of another kind; never with a held-out pair.
+
+    Where an exchange would change nothing or make a held-out pair, both things take other colours.
+    """
+
+    def other(thing: world.Thing, part: str, words: tuple[str, ...]) -> world.Thing:
+        choices = [replace(thing, **{part: word}) for word in words if word != getattr(thing, part)]
+        choices = [c for c in choices if not c.held_out]
+        return choices[rng.integers(len(choices))]
+
+    if len(scene.things) == 1:
+        part, words = (("colour", world.COLOURS), ("kind", world.KINDS))[rng.integers(2)]
+        return replace(scene, things=(other(scene.things[0], part, words),))
+    a, b = scene.things
+    swapped = replace(scene, things=(replace(a, colour=b.colour), replace(b, colour=a.colour)))
+    if a.colour != b.colour and not swapped.held_out:
+        return swapped
+    return replace(scene, things=tuple(other(thing, "colour", world.COLOURS) for thing in scene.things))
+
+
+def telling(scene: world.Scene, rng: np.random.Generator) -> str:
+    """A caption that says of each thing its colour, and where things are."""
+    while True:
+        said = world.caption(scene, rng)
+        if any(word in said.split() for word in world.POSITIONS) and all(f"{t.colour} {t.kind}" in said for t in scene.things):
+            return said
 
 
 def picture(split: str, index: int, size: int = 128) -> np.ndarray:

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from sdlearn import compression, hub, world
 from sdlearn.training import data
-from sdlearn.training.common import Run, Settings
+from sdlearn.training.common import Run, Settings, fast_bf16
 
 WEIGHTS = Path(__file__).parent / "judge.safetensors"
 
@@ -109,7 +109,7 @@ def round_trips(autoencoder, images: np.ndarray, work: str, batch: int = 50) -> 
     if not path.exists():
         rows = []
         for i in tqdm(range(0, len(images), batch), desc="round trips"):
-            with torch.autocast(autoencoder.device.type, torch.bfloat16):
+            with torch.autocast(autoencoder.device.type, torch.bfloat16, enabled=fast_bf16(autoencoder.device)):
                 x = data.to_tensor(images[i : i + batch]).to(autoencoder.device, memory_format=torch.channels_last)
                 y = autoencoder.decode(autoencoder.encode(x).latent_dist.mean).sample
             rows.append(np.stack(compression.to_images(y)))

@@ -22,6 +22,12 @@ class UNetSettings(Settings):
     two_things: float = 0.5  # share of pictures with two things: they are as many as those with one, and harder
     drop_caption: float = 0.1  # share of captions replaced by "": guidance needs the U-Net to know both
     batch: int = 32  # on a CPU more, smaller steps learn faster than fewer, larger ones; a GPU wants 256
+    # Share of the noisy latents that are made from a wrong picture, whole or in part: a twin of the true one with things or colours exchanged, or sides, left half
+    # and right half each for itself; the answer asked for is the true one. In sampling, a slip of an early step (both things purple, say) gives latents
+    # that training never showed; a U-Net that saw only true pictures trusts what it sees more than the words. Only where there is more noise than picture.
+    wrong: float = 0.4
+    # Timesteps are T u**toward_noise with u uniform in 0..1: 1 visits all alike, less the noisier ones more often, where words matter.
+    toward_noise: float = 0.6
     # loss
     snr_gamma: float = 5.0  # weights min(snr, 5) / snr: the easy, nearly clean steps count less (Hang et al. 2023)
     # Further weight (1 + 1/snr)**noisy. What stands where is settled at the noisiest steps, and there the noise is so easy to tell that a plain
@@ -35,12 +41,25 @@ class UNetSettings(Settings):
 
 
 def noise_loss(
-    unet, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, encoder_hidden_states: torch.Tensor, alphas_cumprod: torch.Tensor, snr_gamma: float, noisy: float = 0.0
+    unet,
+    latents: torch.Tensor,
+    noise: torch.Tensor,
+    t: torch.Tensor,
+    encoder_hidden_states: torch.Tensor,
+    alphas_cumprod: torch.Tensor,
+    snr_gamma: float,
+    noisy: float = 0.0,
+    shown: torch.Tensor | None = None,
 ):
-    """Weighted squared error of the predicted noise; latents and noise (B, 4, h, w), t (B,)."""
-    noise_pred = unet(noising.add_noise(latents, noise, t, alphas_cumprod), t, encoder_hidden_states=encoder_hidden_states).sample.float()
-    error = (noise_pred - noise).square().mean(dim=(1, 2, 3))
+    """Weighted squared error of the predicted noise; latents and noise (B, 4, h, w), t (B,).
+
+    ``shown``: what gets noisy in place of ``latents``. Asked for is then what must be taken away to arrive at ``latents``,
+    (x_t - sqrt(abar) latents) / sqrt(1 - abar) = noise + sqrt(snr) (shown - latents).
+    """
     snr = noising.snr(alphas_cumprod)[t]
+    target = noise if shown is None else noise + snr.sqrt().view(-1, 1, 1, 1) * (shown - latents)
+    noise_pred = unet(noising.add_noise(latents if shown is None else shown, noise, t, alphas_cumprod), t, encoder_hidden_states=encoder_hidden_states).sample.float()
+    error = (noise_pred - target).square().mean(dim=(1, 2, 3))
     return (error * snr.clamp(max=snr_gamma) / snr * (1 + 1 / snr) ** noisy).mean(), error
 
 
@@ -51,6 +70,17 @@ def picking(scenes: list[world.Scene], two_things: float) -> np.ndarray:
     two = np.array([len(scene.things) == 2 for scene in scenes])
     chances = np.where(two, two_things / max(two.sum(), 1), (1 - two_things) / max((~two).sum(), 1))
     return chances / chances.sum()  # a sum below 1 means that all have one thing, or all two
+
+
+def mixed(twins: torch.Tensor, true: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
+    """Wrong latents (B, 4, h, w): of ``twins`` (3, B, 4, h, w) each half takes any of the three, then half of the pictures go back towards the ``true`` one, (B,), by any share."""
+    batch, rows = len(true), torch.arange(len(true))
+    left, right = (twins[torch.from_numpy(rng.integers(len(twins), size=batch)), rows] for _ in range(2))
+    half = twins.shape[-1] // 2
+    whole = torch.cat([left[..., :half], right[..., half:]], dim=-1)
+    share = torch.from_numpy(np.where(rng.random(batch) < 0.5, 1.0, rng.random(batch))).float().view(-1, 1, 1, 1).to(twins.device)
+    right_one = twins[torch.from_numpy(true), rows]
+    return right_one + share * (whole - right_one)
 
 
 def grid(pipe, count: int = 12, split: str = "held_out") -> Image.Image:
@@ -65,32 +95,40 @@ def grid(pipe, count: int = 12, split: str = "held_out") -> Image.Image:
 
 
 def train(settings: UNetSettings) -> None:
-    images = data.pictures("train", settings.pictures, settings.work)
-    scenes = [data.scene("train", i) for i in range(settings.pictures)]
-    chances = picking(scenes, settings.two_things)
+    splits = ("train", "altered", "mirrored") if settings.wrong else ("train",)
+    images = [data.pictures(split, settings.pictures, settings.work) for split in splits]
+    scenes = [[data.scene(split, i) for i in range(settings.pictures)] for split in splits]
+    chances = picking(scenes[0], settings.two_things)
     tokenizer, vae, text_encoder = hub.load_tokenizer(settings.out), hub.load_part("vae", settings.out), hub.load_part("text_encoder", settings.out)
     fresh = hub.load_part("unet", settings.start_from) if settings.start_from else hub.build_unet(cross_attention_dim=text_encoder.config.hidden_size)
     unet = fresh.to(memory_format=torch.channels_last)
     run = Run("unet", settings, unet, lr=settings.lr, flat=settings.flat, ema=settings.ema)
     if run.device.type == "cpu":
         hub.plain_attention(unet)
-    stored = encode_all(vae.to(run.device, memory_format=torch.channels_last), images, settings.work)
+    vae = vae.to(run.device, memory_format=torch.channels_last)
+    stored = np.stack([encode_all(vae, drawn, settings.work, split) for split, drawn in zip(splits, images, strict=True)])  # (twins, count, mean and std, 4, h, w)
     alphas_cumprod = noising.make_alphas_cumprod().to(run.device)
     pipe = hub.build_pipeline(vae, text_encoder.to(run.device), tokenizer, run.best)
     model = torch.compile(run.model) if settings.compile else run.model
     next_look = run.elapsed + 600
     for step, rng in run:
-        picks = rng.choice(len(scenes), settings.batch, replace=False, p=chances)
-        captions = [world.caption(scenes[i], rng) if rng.random() > settings.drop_caption else "" for i in picks]
-        mean, std = torch.from_numpy(stored[picks]).float().to(run.device).unbind(1)
+        picks = rng.choice(len(chances), settings.batch, replace=False, p=chances)
+        true = rng.integers(len(splits), size=settings.batch)  # which of the twins the caption tells
+        t = (len(alphas_cumprod) * torch.from_numpy(rng.random(settings.batch)) ** settings.toward_noise).long().to(run.device)
+        dropped, wrong = rng.random(settings.batch) < settings.drop_caption, rng.random(settings.batch) < settings.wrong
+        wrong &= ~dropped & (noising.snr(alphas_cumprod)[t] < 1).cpu().numpy()
+        captions = ["" if d else (data.telling if w else world.caption)(scenes[k][i], rng) for k, i, d, w in zip(true, picks, dropped, wrong, strict=True)]
+        mean, std = torch.from_numpy(stored[:, picks]).float().to(run.device).unbind(2)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        noise, posterior_noise = torch.randn(2, *mean.shape, generator=generator).to(run.device)
-        t = torch.randint(len(alphas_cumprod), (settings.batch,), generator=generator).to(run.device)
-        latents = (mean + std * posterior_noise).contiguous(memory_format=torch.channels_last)
+        noise, posterior_noise = torch.randn(2, *mean.shape[1:], generator=generator).to(run.device)
+        twins = mean + std * posterior_noise
+        latents = twins[torch.from_numpy(true), torch.arange(settings.batch)].contiguous(memory_format=torch.channels_last)
+        shown = torch.where(torch.from_numpy(wrong).to(run.device).view(-1, 1, 1, 1), mixed(twins, true, rng), latents).contiguous(memory_format=torch.channels_last)
         with run.accelerator.autocast():
             encoder_hidden_states = text.encode_prompt(pipe, captions)
-            loss, error = noise_loss(model, latents, noise, t, encoder_hidden_states, alphas_cumprod, settings.snr_gamma, settings.noisy)
-        run.update(loss, error=error.mean())
+            loss, error = noise_loss(model, latents, noise, t, encoder_hidden_states, alphas_cumprod, settings.snr_gamma, settings.noisy, shown)
+        wrong = torch.from_numpy(wrong).to(error.device)
+        run.update(loss, error=error[~wrong].mean(), wrong=error[wrong].mean())
         if run.elapsed > next_look and run.accelerator.is_main_process:
             next_look = run.elapsed + 600
             grid(pipe).save(run.folder / f"samples_{step:06d}.png")

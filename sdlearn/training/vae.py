@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from sdlearn import hub
 from sdlearn.training import data
-from sdlearn.training.common import Run, Settings
+from sdlearn.training.common import Run, Settings, fast_bf16
 
 
 @dataclass
@@ -105,17 +105,17 @@ def grid(vae, pixels: np.ndarray) -> Image.Image:
 
 
 @torch.inference_mode()
-def encode_all(vae, images: np.ndarray, work: str, batch: int = 50) -> np.ndarray:
-    """Posterior mean and standard deviation of all pictures, scaled: float16 (count, 2, 4, h, w), kept on disk beside the pictures.
+def encode_all(vae, images: np.ndarray, work: str, split: str = "train", batch: int = 25) -> np.ndarray:
+    """Posterior mean and standard deviation of all pictures of a split, scaled: float16 (count, 2, 4, h, w), kept on disk beside the pictures.
 
     The file is made anew when the encoder's weights change.
     """
     print_of_weights = f"{sum(p.double().abs().sum().item() for part in (vae.encoder, vae.quant_conv) for p in part.parameters()) * vae.config.scaling_factor:.6e}"
-    path = Path(work) / f"latents_train_{len(images)}_{print_of_weights}.npy"
+    path = Path(work) / f"latents_{split}_{len(images)}_{print_of_weights}.npy"
     if not path.exists():
         rows = []
-        for i in tqdm(range(0, len(images), batch), desc="encoding"):
-            with torch.autocast(vae.device.type, torch.bfloat16):
+        for i in tqdm(range(0, len(images), batch), desc=f"encoding {split}"):
+            with torch.autocast(vae.device.type, torch.bfloat16, enabled=fast_bf16(vae.device)):
                 posterior = vae.encode(data.to_tensor(images[i : i + batch]).to(vae.device, memory_format=torch.channels_last)).latent_dist
             rows.append((torch.stack([posterior.mean, posterior.std], 1) * vae.config.scaling_factor).half().cpu().numpy())
         np.save(path.with_suffix(".new.npy"), np.concatenate(rows))
