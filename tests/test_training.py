@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -96,6 +97,32 @@ def test_from_wrong_latents_the_true_ones_are_asked_for():
     assert error.min() > 1e-3, "whoever answers with other latents is wrong"
 
 
+def test_a_short_u_net_training_writes_a_model_and_a_wrong_log_line(tmp_path):
+    """Three seconds of the real loop, wrong latents included, from shipped weights: other weights come out, the log tells the error of true and wrong latents apart."""
+    shipped, out = hub.TINY_SD, tmp_path / "out"
+    shutil.copytree(shipped, out)
+    unet.train(unet.UNetSettings(minutes=0.05, pictures=12, batch=8, work=str(tmp_path / "runs"), out=str(out), start_from=str(shipped), device="cpu", wrong=0.9))
+    before, after = (hub.load_part("unet", folder).conv_in.weight for folder in (shipped, out))
+    assert not torch.equal(before, after) and torch.isfinite(after).all()
+    rows = [json.loads(line) for line in (tmp_path / "runs" / "unet" / "log.jsonl").read_text().splitlines()]
+    assert rows[0]["settings"]["wrong"] == 0.9 and {"loss", "error", "wrong"} <= set(rows[1])
+    assert sorted(p.name.split("_")[1] for p in (tmp_path / "runs").glob("latents_*.npy")) == ["altered", "mirrored", "train"]
+
+
+def test_hearing_is_the_error_of_the_imagined_latents(monkeypatch):
+    """Noise told exactly for a picture's own caption and 0.1 too high for any other: errors 0 and 0.1^2 (1 - abar) / abar, tolerance 1e-3 relative."""
+    pipe = hub.load_pipeline()
+    numbered = [(i, data.scene("seen", i)) for i in range(30_000, 30_040)]
+    own = [world.caption(s) for _, s in numbered if len(s.things) == 2][:10]
+    noise = torch.randn(10, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(unet.text, "encode_prompt", lambda pipe, said: torch.tensor([a != b for a, b in zip(said, own, strict=True)]).float())
+    monkeypatch.setattr(unet, "predict_noise", lambda pipe, x, t, states: noise + 0.1 * states.view(-1, 1, 1, 1))
+    abar = noising.make_alphas_cumprod()[600].item()
+    errors = unet.hearing(pipe, count=10, t=600)
+    assert errors["own"] < 1e-9
+    assert errors["colours"] == pytest.approx(0.01 * (1 - abar) / abar, rel=1e-3) and errors["sides"] == pytest.approx(0.01 * (1 - abar) / abar, rel=1e-3)
+
+
 def test_wrong_latents_are_halves_of_the_twins():
     twins = torch.arange(3.0).view(3, 1, 1, 1, 1).expand(3, 400, 4, 16, 16)
     true = np.zeros(400, dtype=int)
@@ -159,16 +186,42 @@ def test_hold_wants_a_model_to_hold_on_to():
 
 
 def test_drift_is_the_share_of_the_variance_that_moved():
-    """0 for the same text tower; for one whose every state is moved by d, d^2 over the variance of the states, tolerance 1e-4."""
+    """0 for the same text tower; for one whose every state is moved by d, d^2 over the variance of the states, tolerance 1e-4. What the two of a pair do not share is free."""
     torch.manual_seed(0)
     tower = hub.load_part("clip").text_model
-    ids = torch.randint(3, 400, (3, 77))
+    ids = torch.randint(3, 400, (3, 77)).expand(2, 3, 77)
     with torch.no_grad():
         assert clip.drift(tower, tower, ids) == 0
-        variance = tower(ids).last_hidden_state.var(dim=(0, 1)).mean()
+        variance = tower(ids[0]).last_hidden_state.var(dim=(0, 1)).mean()
         moved = copy.deepcopy(tower)
         moved.final_layer_norm.bias += 0.3
         assert clip.drift(moved, tower, ids).item() == pytest.approx(0.09 / variance.item(), rel=1e-4)
+
+        class Apart(torch.nn.Module):  # moves the first of each pair up and the second down
+            def forward(self, ids):
+                states = tower(ids).last_hidden_state
+                return type("Out", (), {"last_hidden_state": states + 0.3 * (1 - 2 * (torch.arange(len(states)) >= len(states) // 2).float()).view(-1, 1, 1)})
+
+        assert clip.drift(Apart(), tower, ids) < 1e-10
+
+
+def test_loudness_is_the_distance_that_words_make():
+    """0 where words change nothing; where each state is its token's number, the distance of the numbers of two captions over their deviation, tolerance 1e-5."""
+    tokenizer = hub.load_tokenizer()
+
+    class Tower:
+        device = "cpu"
+
+        def __init__(self, read):
+            self.text_model = lambda ids: type("Out", (), {"last_hidden_state": read(ids)[..., None].float()})
+
+    deaf = clip.loudness(Tower(lambda ids: torch.arange(77).expand(ids.shape)), tokenizer, "seen", 12)
+    assert deaf == {"sides": 0, "colours": 0}
+    scenes = [s for s in (data.scene("seen", i) for i in range(48)) if len(s.things) == 2][:12]
+    told, mirrored = (tokenizer([world.caption(f(s)) for s in scenes], padding="max_length", return_tensors="pt").input_ids.float() for f in (lambda s: s, data.mirror))
+    wanted = ((told - mirrored).square().mean() / told.var()).sqrt().item()
+    heard = clip.loudness(Tower(lambda ids: ids), tokenizer, "seen", 12)
+    assert heard["sides"] == pytest.approx(wanted, rel=1e-5) and heard["colours"] > 0
 
 
 def test_mirrored_scenes_exchange_left_and_right_and_nothing_else():

@@ -30,8 +30,8 @@ class CLIPSettings(Settings):
     # Captions here have at most 26 tokens. The towers meet at the end-of-text token, and attention is causal, so padding
     # behind it changes nothing: a shorter row saves half the time.
     tokens: int = 32
-    # Going on from shipped weights: weight of the squared distance (share of their variance) to the text states of ``start_from``,
-    # so that the U-Net, which was trained on those, still understands the new ones. It grows from 0 over the run: first free to learn, then back.
+    # Going on from shipped weights: weight of the squared distance (share of their variance) to the text states of ``start_from``, each the mean
+    # of a caption and of the same with left and right exchanged. So the states are free to tell the sides, and a U-Net trained on the old ones finds all else in its place.
     hold: float = 0.0
     # optimiser
     lr: float = 1e-3
@@ -55,10 +55,17 @@ def contrastive_loss(text: torch.Tensor, image: torch.Tensor, logit_scale: torch
 
 
 def drift(text_model, teacher, ids: torch.Tensor) -> torch.Tensor:
-    """Squared distance of the text states of padded token ids (B, 77) to those of ``teacher``, as a share of their variance."""
+    """Squared distance of text states to those of ``teacher``, as a share of their variance.
+
+    Padded token ids (2, B, 77): of captions, and of the same with left and right exchanged; the states of each pair are averaged.
+    """
+
+    def states(model) -> torch.Tensor:
+        return model(ids.flatten(0, 1)).last_hidden_state.float().unflatten(0, ids.shape[:2]).mean(0)
+
     with torch.no_grad():
-        states = teacher(ids).last_hidden_state.float()
-    return (text_model(ids).last_hidden_state.float() - states).square().mean() / states.var(dim=(0, 1)).mean()
+        held = states(teacher)
+    return (states(text_model) - held).square().mean() / held.var(dim=(0, 1)).mean()
 
 
 def pick(scenes: list[world.Scene], settings: CLIPSettings, rng: np.random.Generator) -> np.ndarray:
@@ -79,6 +86,21 @@ def sides(clip, tokenizer, split: str, count: int) -> list[bool]:
     text, image = features(clip, ids.to(clip.device), data.to_tensor(np.stack(drawn)).to(clip.device))
     own, other = (text[:, None] * image.unflatten(0, (-1, 2))).sum(-1).T
     return (own > other).tolist()
+
+
+@torch.inference_mode()
+def loudness(clip, tokenizer, split: str, count: int) -> dict[str, float]:
+    """How far the padded text states of plain captions with two things move when left and right are exchanged ("sides") or other colours are named ("colours"):
+    root mean square, in units of their standard deviation. What hardly moves them, a U-Net hardly learns."""
+    scenes = [s for s in (data.scene(split, i) for i in range(4 * count)) if len(s.things) == 2][:count]
+
+    def states(said: list[world.Scene]) -> torch.Tensor:
+        ids = tokenizer([world.caption(s) for s in said], padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return clip.text_model(ids.to(clip.device)).last_hidden_state.float()
+
+    told = states(scenes)
+    other = {"sides": states([data.mirror(s) for s in scenes]), "colours": states([data.alter(s, np.random.default_rng(i)) for i, s in enumerate(scenes)])}
+    return {name: ((states - told).square().mean() / told.var(dim=(0, 1)).mean()).sqrt().item() for name, states in other.items()}
 
 
 @torch.inference_mode()
@@ -124,16 +146,20 @@ def train(settings: CLIPSettings) -> None:
         loss = contrastive_loss(text, image, run.raw.logit_scale, torch.from_numpy(plain[:, None] == plain[None, :]).to(text.device))
         moved = torch.zeros(())
         if teacher is not None:
-            kept = [world.caption(scenes["train"][i], rng) for i in picks[: settings.batch // 4]] + [""]
+            kept = [(scenes["train"][i], int(rng.integers(2**62))) for i in picks[: settings.batch // 8]]
+            said = [world.caption(side(scene), np.random.default_rng(wording)) for side in (lambda s: s, data.mirror) for scene, wording in kept]
+            half = len(kept)
             with run.accelerator.autocast():
-                padded = tokenizer(kept, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(run.device)
-                moved = drift(run.raw.text_model, teacher, padded)
-            loss = loss + settings.hold * run.progress * moved
+                padded = tokenizer([*said[:half], "", *said[half:], ""], padding="max_length", truncation=True, return_tensors="pt").input_ids.to(run.device)
+                moved = drift(run.raw.text_model, teacher, padded.unflatten(0, (2, -1)))
+            loss = loss + settings.hold * moved
         right = (text @ image.T).argmax(1).eq(torch.arange(len(text), device=text.device)).float().mean()
         run.update(loss, top1=right, drift=moved)
         if run.elapsed > next_look and run.accelerator.is_main_process:
             next_look = run.elapsed + 120
-            print(f"\nclip step {step}: {retrieval(run.best, tokenizer, 'seen', 384, settings.work)}, side {np.mean(sides(run.best, tokenizer, 'seen', 200)):.1%}", flush=True)
+            heard = loudness(run.best, tokenizer, "seen", 100)
+            side = np.mean(sides(run.best, tokenizer, "seen", 200))
+            print(f"\nclip step {step}: {retrieval(run.best, tokenizer, 'seen', 384, settings.work)}, side {side:.1%}, {heard}", flush=True)
     if run.accelerator.is_main_process:
         hub.save(settings.out, clip=run.best)
         print(f"held-out scenes: {retrieval(run.best, tokenizer, 'seen', 960, settings.work)}")

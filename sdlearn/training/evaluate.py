@@ -190,6 +190,8 @@ def model_card(result: dict, facts: dict, folder: Path) -> str:
         if name != "judge"
     ]
     pairs = ", ".join(f"{c} {k}" for k, c in sorted(world.HELD_OUT))
+    wrong = facts["unet"][-1]["settings"].get("wrong", 0)
+    from_wrong = f"In the last training of the U-Net, up to {100 * wrong:.0f} % of the noisy latents were of a wrong picture (setting `wrong`).\n" if wrong else ""
     return f"""---
 license: mit
 library_name: diffusers
@@ -220,7 +222,7 @@ Never drawn for training: {pairs}.
 {chr(10).join(rows)}
 
 A batch of the vae is of 64-pixel crops; in the last part of its time it has a quarter as many whole pictures.
-All settings are in `evaluation.json` and, with reasons, in `sdlearn/training/`.
+{from_wrong}All settings are in `evaluation.json` and, with reasons, in `sdlearn/training/`.
 
 ## Measured
 {format_table(result)}

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sdlearn import hub, noising, sampling, text, world
+from sdlearn import compression, hub, noising, sampling, text, world
+from sdlearn.prediction import predict_noise, x0_from_epsilon
 from sdlearn.training import data
 from sdlearn.training.common import Run, Settings
 from sdlearn.training.vae import encode_all
@@ -18,13 +19,14 @@ from sdlearn.training.vae import encode_all
 class UNetSettings(Settings):
     minutes: float = 180.0
     # data
-    pictures: int = 30_000
+    pictures: int = 10_000  # with ``wrong`` above 0 as many again of each kind of twin: data.SPLITS
     two_things: float = 0.5  # share of pictures with two things: they are as many as those with one, and harder
     drop_caption: float = 0.1  # share of captions replaced by "": guidance needs the U-Net to know both
     batch: int = 32  # on a CPU more, smaller steps learn faster than fewer, larger ones; a GPU wants 256
     # Share of the noisy latents that are made from a wrong picture, whole or in part: a twin of the true one with things or colours exchanged, or sides, left half
     # and right half each for itself; the answer asked for is the true one. In sampling, a slip of an early step (both things purple, say) gives latents
-    # that training never showed; a U-Net that saw only true pictures trusts what it sees more than the words. Only where there is more noise than picture.
+    # that training never showed; a U-Net that saw only true pictures trusts what it sees more than the words. Only where there is more noise than picture;
+    # where noise leaves next to nothing (snr below 0.05), half of them are any other picture: sampling starts from noise that looks a little like any.
     wrong: float = 0.4
     # Timesteps are T u**toward_noise with u uniform in 0..1: 1 visits all alike, less the noisier ones more often, where words matter.
     toward_noise: float = 0.6
@@ -83,6 +85,23 @@ def mixed(twins: torch.Tensor, true: np.ndarray, rng: np.random.Generator) -> to
     return right_one + share * (whole - right_one)
 
 
+@torch.inference_mode()
+def hearing(pipe, split: str = "seen", count: int = 48, t: int = 800) -> dict[str, float]:
+    """Which words the U-Net hears: mean squared error of the latents it imagines from noisy ones of scenes with two things, told their own captions ("own"), told other
+    colours ("colours"), and told left and right exchanged ("sides"). Where two are equal, it does not hear the difference."""
+    numbered = [(i, s) for i, s in ((i, data.scene(split, i)) for i in range(30_000, 30_000 + 4 * count)) if len(s.things) == 2][:count]
+    latents = compression.encode_image(pipe, [world.draw(s, seed=i) for i, s in numbered]).cpu().float()
+    abar = noising.make_alphas_cumprod()[t]
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    noisy = abar.sqrt() * latents + (1 - abar).sqrt() * noise
+    told = {"own": [s for _, s in numbered], "colours": [data.alter(s, np.random.default_rng(i)) for i, s in numbered], "sides": [data.mirror(s) for _, s in numbered]}
+    errors = {}
+    for name, scenes in told.items():
+        noise_pred = predict_noise(pipe, noisy, t, text.encode_prompt(pipe, [world.caption(s) for s in scenes]))
+        errors[name] = (x0_from_epsilon(noisy, noise_pred, abar) - latents).square().mean().item()
+    return errors
+
+
 def grid(pipe, count: int = 12, split: str = "held_out") -> Image.Image:
     """First-take samples for prompts of a split, captions not shown: for the eye during training."""
     prompts = [world.caption(data.scene(split, i)) for i in range(count)]
@@ -116,22 +135,30 @@ def train(settings: UNetSettings) -> None:
         true = rng.integers(len(splits), size=settings.batch)  # which of the twins the caption tells
         t = (len(alphas_cumprod) * torch.from_numpy(rng.random(settings.batch)) ** settings.toward_noise).long().to(run.device)
         dropped, wrong = rng.random(settings.batch) < settings.drop_caption, rng.random(settings.batch) < settings.wrong
-        wrong &= ~dropped & (noising.snr(alphas_cumprod)[t] < 1).cpu().numpy()
-        captions = ["" if d else (data.telling if w else world.caption)(scenes[k][i], rng) for k, i, d, w in zip(true, picks, dropped, wrong, strict=True)]
+        snr = noising.snr(alphas_cumprod)[t].cpu().numpy()
+        wrong &= ~dropped & (snr < 1)
+        stranger = wrong & (snr < 0.05) & (rng.random(settings.batch) < 0.5)
+        captions = []
+        for scene, is_dropped, is_wrong, is_stranger in zip((scenes[k][i] for k, i in zip(true, picks, strict=True)), dropped, wrong, stranger, strict=True):
+            said = world.caption(scene) if is_stranger else data.telling(scene, rng) if is_wrong else world.caption(scene, rng)
+            captions.append("" if is_dropped else said)
         mean, std = torch.from_numpy(stored[:, picks]).float().to(run.device).unbind(2)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         noise, posterior_noise = torch.randn(2, *mean.shape[1:], generator=generator).to(run.device)
         twins = mean + std * posterior_noise
         latents = twins[torch.from_numpy(true), torch.arange(settings.batch)].contiguous(memory_format=torch.channels_last)
-        shown = torch.where(torch.from_numpy(wrong).to(run.device).view(-1, 1, 1, 1), mixed(twins, true, rng), latents).contiguous(memory_format=torch.channels_last)
+        shown = latents.clone()
+        for rows, others in ((wrong, mixed(twins, true, rng)), (stranger, latents.roll(1, 0))):
+            shown[torch.from_numpy(rows)] = others[torch.from_numpy(rows)]
         with run.accelerator.autocast():
             encoder_hidden_states = text.encode_prompt(pipe, captions)
             loss, error = noise_loss(model, latents, noise, t, encoder_hidden_states, alphas_cumprod, settings.snr_gamma, settings.noisy, shown)
-        wrong = torch.from_numpy(wrong).to(error.device)
-        run.update(loss, error=error[~wrong].mean(), wrong=error[wrong].mean())
+        of = {"error": ~wrong, "wrong": wrong}  # of true latents, of wrong ones
+        run.update(loss, **{name: error[torch.from_numpy(rows).to(error.device)].mean() for name, rows in of.items() if rows.any()})
         if run.elapsed > next_look and run.accelerator.is_main_process:
             next_look = run.elapsed + 600
             grid(pipe).save(run.folder / f"samples_{step:06d}.png")
+            print(f"\nunet step {step}: error told {hearing(pipe)}", flush=True)
     if run.accelerator.is_main_process:
         grid(pipe).save(run.folder / "samples.png")
         hub.save(settings.out, unet=run.best)
