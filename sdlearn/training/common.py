@@ -57,7 +57,7 @@ def hardware(device: torch.device) -> str:
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 is worth it: a CPU without instructions of its own for it takes fifteen times as long as with float32 (measured on AVX2)."""
+    """Whether bfloat16 is worth it: a CPU without instructions of its own for it takes more than ten times as long as with float32 (a U-Net step on AVX2: 17.5 s against 1.4 s)."""
     if device.type == "cpu":
         return any(getattr(torch.cpu, "get_capabilities", dict)().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "arm_bf16"))
     return device.type != "mps"
