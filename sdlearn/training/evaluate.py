@@ -190,7 +190,7 @@ def model_card(result: dict, facts: dict, folder: Path) -> str:
         if name != "judge"
     ]
     pairs = ", ".join(f"{c} {k}" for k, c in sorted(world.HELD_OUT))
-    wrong = facts["unet"][-1]["settings"].get("wrong", 0)
+    wrong = facts["unet"][-1]["settings"].get("wrong", 0) if facts.get("unet") else 0  # a folder without its logs has a card all the same
     from_wrong = f"In the last training of the U-Net, up to {100 * wrong:.0f} % of the noisy latents were of a wrong picture (setting `wrong`).\n" if wrong else ""
     return f"""---
 license: mit
