@@ -31,8 +31,8 @@ class EvaluateSettings(Settings):
     prompts: int = 500  # for seen pairs, and as many for held-out pairs
     steps: int = 25
     guidance_scale: float = 5.0
-    ddpm_steps: int = 50  # prompt fidelity is measured a second time with DDPM: fresh noise at every step lets it change its mind
-    batch: int = 50
+    little_guidance: float = 2.0  # prompt fidelity is measured a second time with this: guidance exaggerates, and orange may end as yellow
+    batch: int = 25
     table: int = 60  # prompts for each entry of the table of samplers and steps; 0 leaves the table as it is
     readme: str = str(ROOT / "README.md")
     images: str = str(ROOT / "images")
@@ -149,9 +149,9 @@ def format_table(result: dict) -> str:
         ("... prompts with one thing", "one_thing", "fidelity", 1, " %"),
         ("... prompts with two things", "two_things", "fidelity", 1, " %"),
         ("... and everything where it was asked for", "with_positions", "fidelity", 1, " %"),
-        ("**Prompt fidelity** with {ddpm_steps} DDPM steps", "all_named", "fidelity_ddpm", 1, " %"),
-        ("... prompts with one thing", "one_thing", "fidelity_ddpm", 1, " %"),
-        ("... prompts with two things", "two_things", "fidelity_ddpm", 1, " %"),
+        ("**Prompt fidelity** with guidance {little_guidance:g}", "all_named", "fidelity_little_guidance", 1, " %"),
+        ("... prompts with one thing", "one_thing", "fidelity_little_guidance", 1, " %"),
+        ("... prompts with two things", "two_things", "fidelity_little_guidance", 1, " %"),
         ("Frechet distance in the judge's features (lower is better; no interval)", "frechet", "fidelity", 0, ""),
         ("The judge itself, on drawings", "judge_on_drawings", "autoencoder", 1, " %"),
         ("The judge itself, after the autoencoder's round trip", "judge_after_round_trip", "autoencoder", 1, " %"),
@@ -227,8 +227,8 @@ A batch of the vae is of 64-pixel crops; in the last part of its time it has a q
 ## Measured
 {format_table(result)}
 
-{result["settings"]["prompts"]} prompts a column, {result["settings"]["steps"]} DDIM steps where no other are named,
-guidance {result["settings"]["guidance_scale"]}, seeds 0 to {result["settings"]["prompts"] - 1}, first take. Measured on {result["hardware"]}.
+{result["settings"]["prompts"]} prompts a column, {result["settings"]["steps"]} DDIM steps,
+guidance {result["settings"]["guidance_scale"]} where no other is named, seeds 0 to {result["settings"]["prompts"] - 1}, first take. Measured on {result["hardware"]}.
 The judge is a classifier trained on drawings only (as drawn, and after the autoencoder's round trip); it was never used to train or to pick.
 
 ## Limits
@@ -260,10 +260,11 @@ def train(settings: EvaluateSettings) -> None:
     torch.manual_seed(settings.seed)
     folder = Path(settings.out)
     pipe, judge = hub.load_pipeline(folder), judging.load()
+    pipe.unet.to(memory_format=torch.channels_last)  # a quarter less time in large batches on a CPU
     clip_model = hub.load_part("clip", folder)
     path = folder / "evaluation.json"
     before = json.loads(path.read_text()) if path.exists() else {}
-    result: dict = {"settings": {k: getattr(settings, k) for k in ("scenes", "prompts", "steps", "guidance_scale", "ddpm_steps")}, "versions": hub.versions()}
+    result: dict = {"settings": {k: getattr(settings, k) for k in ("scenes", "prompts", "steps", "guidance_scale", "little_guidance")}, "versions": hub.versions()}
     result["hardware"] = hardware(pipe.device)
     for split in ("seen", "held_out"):
         result.setdefault("autoencoder", {})[split] = autoencoder(pipe, judge, split, settings.scenes // 2, settings.work)
@@ -271,7 +272,7 @@ def train(settings: EvaluateSettings) -> None:
         result.setdefault("clip", {})[split] = {k: share([True] * round(v * 960) + [False] * (960 - round(v * 960))) for k, v in found.items()}
         result["clip"][split]["sides"] = share(clip.sides(clip_model, pipe.tokenizer, split, settings.prompts))
         result.setdefault("fidelity", {})[split] = fidelity(pipe, judge, split, settings)
-        result.setdefault("fidelity_ddpm", {})[split] = fidelity(pipe, judge, split, settings, sampler="ddpm", num_inference_steps=settings.ddpm_steps)
+        result.setdefault("fidelity_little_guidance", {})[split] = fidelity(pipe, judge, split, settings, guidance_scale=settings.little_guidance)
     result["samplers"] = sampler_table(pipe, judge, settings) if settings.table else before.get("samplers", {})
     result["training"] = training_facts(settings.work, before.get("training"))
     path.write_text(json.dumps(result, indent=1) + "\n")
