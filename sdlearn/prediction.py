@@ -44,7 +44,8 @@ def predict_noise(pipe, latents: torch.Tensor, t, encoder_hidden_states: torch.T
     """
     unet = pipe.unet
     with hub.LOCK:
-        out = unet(latents.to(unet.device, unet.dtype), t, encoder_hidden_states=encoder_hidden_states.to(unet.device, unet.dtype)).sample.float()
+        like = {"device": unet.device, "dtype": unet.dtype}  # asked once: each looks through all modules, which a step of a small model feels
+        out = unet(latents.to(**like), t, encoder_hidden_states=encoder_hidden_states.to(**like)).sample.float()
     if pipe.scheduler.config.get("prediction_type", "epsilon") == "v_prediction":
         abar = pipe.scheduler.alphas_cumprod[int(t)].item()
         out = epsilon_from_v(latents.to(out.device, out.dtype), out, abar)
