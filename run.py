@@ -28,19 +28,33 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "sdlearn-stamp"
-WHEELS = ROOT / "wheels"  # packages that `python run.py carry` put there: with them nothing is asked of the network
+WHEELS = (
+    ROOT / "wheels"
+)  # packages that `python run.py carry` put there: with them nothing is asked of the network
 TORCH_INDEX = "https://download.pytorch.org/whl/"
 NEEDED_GB = 3  # environment and downloads together, rounded up
 NEEDED_GB_CUDA = 10
 COMMANDS = {
-    "lab": ("open the notebooks in JupyterLab (options go to JupyterLab: --port 9000, --no-browser)", "jupyterlab"),
+    "lab": (
+        "open the notebooks in JupyterLab (options go to JupyterLab: --port 9000, --no-browser)",
+        "jupyterlab",
+    ),
     "test": ("run every test (options go to pytest)", "pytest"),
-    "bench": ("measure speed, memory and quality on this machine (--json writes bench.json)", "tools.bench"),
+    "bench": (
+        "measure speed, memory and quality on this machine (--json writes bench.json)",
+        "tools.bench",
+    ),
     "bench-gpu": ("the same for Stable Diffusion on a CUDA device", "tools.bench_gpu"),
-    "notebooks": ("execute all notebooks in place, or those named: python run.py notebooks 01", "tools.notebooks"),
+    "notebooks": (
+        "execute all notebooks in place, or those named: python run.py notebooks 01",
+        "tools.notebooks",
+    ),
     "figures": ("draw the README's pictures with the model", "tools.figures"),
     "site": ("write the series as static pages into site/", "tools.site"),
-    "carry": ("make a folder that installs without network, for a class: python run.py carry FOLDER", "tools.carry"),
+    "carry": (
+        "make a folder that installs without network, for a class: python run.py carry FOLDER",
+        "tools.carry",
+    ),
     "load": ("measure how many learners one server holds (--kernels 1 5 10)", "tools.load"),
     "doctor": ("say in ten seconds what works here", "sdlearn.doctor"),
 }
@@ -56,9 +70,13 @@ class Help(Exception):
 def check_python(version, system, machine):
     """Refuse what PyTorch has no build for, before anything is installed."""
     if not (3, 11) <= tuple(version[:2]) <= (3, 14):
-        raise Help(f"sdlearn needs Python 3.11 to 3.14 and this is {version[0]}.{version[1]}: install such a Python and start run.py with it.")
+        raise Help(
+            f"sdlearn needs Python 3.11 to 3.14 and this is {version[0]}.{version[1]}: install such a Python and start run.py with it."
+        )
     if system == "Darwin" and machine == "x86_64":
-        raise Help("PyTorch no longer supports Intel Macs (nor an Intel Python on Apple silicon): use an arm64 Python, or open the notebooks on another machine.")
+        raise Help(
+            "PyTorch no longer supports Intel Macs (nor an Intel Python on Apple silicon): use an arm64 Python, or open the notebooks on another machine."
+        )
 
 
 def torch_build(system, nvidia, wish="auto"):
@@ -83,7 +101,10 @@ def installers(build, args, uv, python=PYTHON):
     pip = [str(python), "-m", "pip", "install"]
     quick = [uv, "pip", "install", "--python", str(python)] if uv else None
     trusted = build == "plain" or bool(args)
-    return {"torch": [quick, pip] if quick and trusted else [pip], "rest": [quick, pip] if quick else [pip]}
+    return {
+        "torch": [quick, pip] if quick and trusted else [pip],
+        "rest": [quick, pip] if quick else [pip],
+    }
 
 
 def carried(wheels, version, system, machine):
@@ -95,7 +116,13 @@ def carried(wheels, version, system, machine):
     kind = {"Linux": "linux", "Windows": "win", "Darwin": "macosx"}.get(system, system)
     cpu = "(x86_64|amd64)" if machine.lower() in ("x86_64", "amd64") else "(arm64|aarch64)"
     if not any(re.search(f"-{python}-{python}-.*{kind}.*_{cpu}", name) for name in found):
-        made = sorted({"Python {}.{} on {}".format(*m.groups()) for m in (re.search(r"-cp(\d)(\d+)-[^-]+-([^-]+)\.whl$", name) for name in found) if m})
+        made = sorted(
+            {
+                "Python {}.{} on {}".format(*m.groups())
+                for m in (re.search(r"-cp(\d)(\d+)-[^-]+-([^-]+)\.whl$", name) for name in found)
+                if m
+            }
+        )
         raise Help(
             f"The packages in wheels/ are for {', '.join(made)}; this is Python {version[0]}.{version[1]} on {system} {machine}. "
             "Start run.py with such a Python, or delete the folder wheels to install from the network."
@@ -124,7 +151,9 @@ def reachable(url, seconds=4):
 
     def ask():
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds) as page:
+            with urllib.request.urlopen(
+                urllib.request.Request(url, method="HEAD"), timeout=seconds
+            ) as page:
                 answer.append(page.status < 400)
         except Exception:  # whatever the reason, it is out of reach
             answer.append(False)
@@ -138,7 +167,13 @@ def reachable(url, seconds=4):
 def has_nvidia():
     smi = shutil.which("nvidia-smi")
     try:
-        return bool(smi) and subprocess.run([smi, "-L"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20).returncode == 0
+        return (
+            bool(smi)
+            and subprocess.run(
+                [smi, "-L"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=20
+            ).returncode
+            == 0
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
 
@@ -168,27 +203,54 @@ def wanted():
 
 
 def make_venv():
-    if PYTHON.exists() and subprocess.run([str(PYTHON), "-m", "pip", "--version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+    if (
+        PYTHON.exists()
+        and subprocess.run(
+            [str(PYTHON), "-m", "pip", "--version"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ).returncode
+        == 0
+    ):
         return
     print("Making the environment .venv ...", flush=True)
-    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    made = subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", str(VENV)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     if made.returncode == 0:
         return
     output = made.stdout.decode(errors="replace")
     if "ensurepip" in output or "No module named venv" in output:
-        raise Help("This Python cannot make environments. On Debian and Ubuntu: sudo apt install python3-venv. Then start again.")
+        raise Help(
+            "This Python cannot make environments. On Debian and Ubuntu: sudo apt install python3-venv. Then start again."
+        )
     if "Errno 28" in output or free_gb() < 0.5:
         raise Help(explain("no space left", free_gb()))
-    raise Help("The environment .venv could not be made: " + (output.strip().splitlines() or ["no reason given"])[-1])
+    raise Help(
+        "The environment .venv could not be made: "
+        + (output.strip().splitlines() or ["no reason given"])[-1]
+    )
 
 
 def install(commands, arguments):
     """Run the first of the commands that succeeds. Errors are kept back until all have failed, so that a detour stays quiet."""
-    env = dict(os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_RETRIES=os.environ.get("PIP_RETRIES", "2"), PIP_NO_INPUT="1")
+    env = dict(
+        os.environ,
+        PIP_DISABLE_PIP_VERSION_CHECK="1",
+        PIP_RETRIES=os.environ.get("PIP_RETRIES", "2"),
+        PIP_NO_INPUT="1",
+    )
     for command in commands:
         last = command is commands[-1]
         quiet = [] if sys.stdout.isatty() else ["--quiet"]
-        done = subprocess.run([*command, *quiet, *arguments], env=env, cwd=str(ROOT), stderr=subprocess.PIPE if last else subprocess.DEVNULL)
+        done = subprocess.run(
+            [*command, *quiet, *arguments],
+            env=env,
+            cwd=str(ROOT),
+            stderr=subprocess.PIPE if last else subprocess.DEVNULL,
+        )
         if done.returncode == 0:
             return
     output = done.stderr.decode(errors="replace")
@@ -203,15 +265,28 @@ def set_up():
     check_python(sys.version_info, platform.system(), platform.machine())
     nvidia = has_nvidia()
     offline = carried(WHEELS, sys.version_info, platform.system(), platform.machine())
-    build = "carried" if offline else torch_build(platform.system(), nvidia, os.environ.get("SDLEARN_TORCH", "auto"))
+    build = (
+        "carried"
+        if offline
+        else torch_build(platform.system(), nvidia, os.environ.get("SDLEARN_TORCH", "auto"))
+    )
     need = NEEDED_GB_CUDA if not offline and (nvidia or build.startswith("cu")) else NEEDED_GB
     if not PYTHON.exists() and free_gb() < need:
-        raise Help(f"The first start needs about {need} GB of disk and {free_gb():.1f} GB are free: make room and start again.")
+        raise Help(
+            f"The first start needs about {need} GB of disk and {free_gb():.1f} GB are free: make room and start again."
+        )
     make_venv()
     args = offline or torch_args(build, reachable)
     by = installers(build, args, shutil.which("uv"))
-    torch = next(line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("torch=="))
-    print(f"Installing {torch} ({build} build) and the rest; this happens once and takes minutes ...", flush=True)
+    torch = next(
+        line.split("#")[0].strip()
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line.startswith("torch==")
+    )
+    print(
+        f"Installing {torch} ({build} build) and the rest; this happens once and takes minutes ...",
+        flush=True,
+    )
     install(by["torch"], [torch, *args])
     install(by["rest"], ["-r", "requirements.txt", *offline])
     install(by["rest"], ["--no-deps", "--no-build-isolation", "-e", ".", *offline])
@@ -224,26 +299,50 @@ def set_up():
 def lab_args(args, is_free=port_is_free):
     """JupyterLab's arguments: notebook 00 is open, the port is one that is free."""
     args = list(args)
-    asked = [a.split("=", 1)[1] if "=" in a else args[i + 1] for i, a in enumerate(args) if a.split("=")[0] in ("--port", "--ServerApp.port") and ("=" in a or i + 1 < len(args))]
+    asked = [
+        a.split("=", 1)[1] if "=" in a else args[i + 1]
+        for i, a in enumerate(args)
+        if a.split("=")[0] in ("--port", "--ServerApp.port") and ("=" in a or i + 1 < len(args))
+    ]
     if asked and asked[-1].isdigit() and not is_free(int(asked[-1])):
-        raise Help(f"Port {asked[-1]} is taken, perhaps by a JupyterLab that is already running: close it, or choose another, such as --port {int(asked[-1]) + 1}.")
+        raise Help(
+            f"Port {asked[-1]} is taken, perhaps by a JupyterLab that is already running: close it, or choose another, such as --port {int(asked[-1]) + 1}."
+        )
     if not asked:
         port = next((p for p in range(8888, 8988) if is_free(p)), 0)
         if port != 8888:
-            print(f"Port 8888 is taken (another JupyterLab?): using {port or 'any that is free'}.", flush=True)
+            print(
+                f"Port 8888 is taken (another JupyterLab?): using {port or 'any that is free'}.",
+                flush=True,
+            )
         args.append(f"--port={port}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         args += ["--allow-root"]  # containers
     first = "notebooks/00_first_image.ipynb"
-    quiet = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]  # nothing is asked of the network
-    return args + quiet + ([first] if (ROOT / first).exists() and not any(a.endswith(".ipynb") for a in args) else [])
+    quiet = [
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]  # nothing is asked of the network
+    return (
+        args
+        + quiet
+        + (
+            [first]
+            if (ROOT / first).exists() and not any(a.endswith(".ipynb") for a in args)
+            else []
+        )
+    )
 
 
 def main(argv):
     command, args = (argv[0], argv[1:]) if argv and not argv[0].startswith("--") else ("lab", argv)
     if "--help" in argv[:1] or command not in COMMANDS:
         known = "\n".join(f"    {name:10} {about}" for name, (about, module) in COMMANDS.items())
-        print((__doc__ if command in COMMANDS else f"There is no command {command!r}.") + "\nCommands:\n" + known)
+        print(
+            (__doc__ if command in COMMANDS else f"There is no command {command!r}.")
+            + "\nCommands:\n"
+            + known
+        )
         return 0 if command in COMMANDS else 2
     module = COMMANDS[command][1]
     if module.startswith("tools.") and not (ROOT / (module.replace(".", "/") + ".py")).exists():
@@ -252,7 +351,9 @@ def main(argv):
     if command == "lab":
         args = lab_args(args)
     os.chdir(str(ROOT))
-    os.environ.update(VIRTUAL_ENV=str(VENV), PATH=str(PYTHON.parent) + os.pathsep + os.environ.get("PATH", ""))  # so that `!python` in a cell is this one
+    os.environ.update(
+        VIRTUAL_ENV=str(VENV), PATH=str(PYTHON.parent) + os.pathsep + os.environ.get("PATH", "")
+    )  # so that `!python` in a cell is this one
     line = [str(PYTHON), "-m", module, *args]
     sys.stdout.flush()
     if os.name != "nt":

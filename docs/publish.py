@@ -33,7 +33,9 @@ def mark_readme(text: str, line: str) -> str:
     """The badges between their markers, which stand below the title."""
     block = f"<!-- clouds:start -->\n{line}\n<!-- clouds:end -->"
     if "<!-- clouds:start -->" in text:
-        return re.sub(r"<!-- clouds:start -->.*?<!-- clouds:end -->", lambda _: block, text, flags=re.DOTALL)
+        return re.sub(
+            r"<!-- clouds:start -->.*?<!-- clouds:end -->", lambda _: block, text, flags=re.DOTALL
+        )
     title, rest = text.split("\n", 1)
     return f"{title}\n\n{block}\n{rest}"
 
@@ -42,7 +44,17 @@ def mark_notebook(nb: dict, source: str) -> dict:
     """The set-up cell before all other code; the cells are numbered as a run from the top would number them."""
     cells = [c for c in nb["cells"] if c.get("id") != CELL]
     place = next(i for i, c in enumerate(cells) if c["cell_type"] == "code")
-    cells.insert(place, {"cell_type": "code", "execution_count": None, "id": CELL, "metadata": {}, "outputs": [], "source": source.splitlines(keepends=True)})
+    cells.insert(
+        place,
+        {
+            "cell_type": "code",
+            "execution_count": None,
+            "id": CELL,
+            "metadata": {},
+            "outputs": [],
+            "source": source.splitlines(keepends=True),
+        },
+    )
     executed = [c for c in cells if c["cell_type"] == "code" and "".join(c["source"]).strip()]
     for number, cell in enumerate(executed, 1):
         cell["execution_count"] = number
@@ -54,11 +66,17 @@ def mark_notebook(nb: dict, source: str) -> dict:
 
 def main(argv: list[str], root: Path = ROOT) -> int:
     if not 1 <= len(argv) <= 2 or not re.fullmatch(r"[\w.-]+/[\w.-]+", argv[0]):
-        print("Say where the copy is published: python docs/publish.py OWNER/NAME [BRANCH]", file=sys.stderr)
+        print(
+            "Say where the copy is published: python docs/publish.py OWNER/NAME [BRANCH]",
+            file=sys.stderr,
+        )
         return 2
     repository, branch = argv[0], argv[1] if len(argv) == 2 else "main"
     readme = root / "README.md"
-    readme.write_text(mark_readme(readme.read_text(encoding="utf-8"), badges(repository, branch)), encoding="utf-8")
+    readme.write_text(
+        mark_readme(readme.read_text(encoding="utf-8"), badges(repository, branch)),
+        encoding="utf-8",
+    )
     for path in sorted((root / "notebooks").rglob("*.ipynb")):
         if ".ipynb_checkpoints" not in path.parts:
             nb = mark_notebook(json.loads(path.read_text(encoding="utf-8")), set_up(repository))

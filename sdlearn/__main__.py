@@ -12,16 +12,48 @@ from pathlib import Path
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="python -m sdlearn", description="Make pictures from a sentence. `python -m sdlearn doctor` says what works on this machine.")
-    p.add_argument("prompt", help='what the picture should show, such as "a red house in the snow at night"')
-    p.add_argument("--images", type=int, default=1, metavar="N", help="how many pictures, each from a seed of its own (1)")
+    p = argparse.ArgumentParser(
+        prog="python -m sdlearn",
+        description="Make pictures from a sentence. `python -m sdlearn doctor` says what works on this machine.",
+    )
+    p.add_argument(
+        "prompt", help='what the picture should show, such as "a red house in the snow at night"'
+    )
+    p.add_argument(
+        "--images",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many pictures, each from a seed of its own (1)",
+    )
     p.add_argument("--steps", type=int, default=25, help="denoising steps, 1 to 1000 (25)")
-    p.add_argument("--seed", type=int, help="start noise of the first picture; the next has seed + 1 (random, and printed)")
-    p.add_argument("--guidance", type=float, default=5.0, metavar="SCALE", help="how strongly the prompt is obeyed; 0 ignores it (5)")
-    p.add_argument("--negative", default="", metavar="TEXT", help="what the picture should not show")
+    p.add_argument(
+        "--seed",
+        type=int,
+        help="start noise of the first picture; the next has seed + 1 (random, and printed)",
+    )
+    p.add_argument(
+        "--guidance",
+        type=float,
+        default=5.0,
+        metavar="SCALE",
+        help="how strongly the prompt is obeyed; 0 ignores it (5)",
+    )
+    p.add_argument(
+        "--negative", default="", metavar="TEXT", help="what the picture should not show"
+    )
     p.add_argument("--sampler", default="ddim", help="ddim, ddpm, euler or dpm++ (ddim)")
-    p.add_argument("--model", help="a folder, a hub id, or one of tiny, sd15, sd15-inpainting, sd-small, sd-turbo (Tiny SD, or what SDLEARN_MODEL says)")
-    p.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="where the PNG files go (this folder)")
+    p.add_argument(
+        "--model",
+        help="a folder, a hub id, or one of tiny, sd15, sd15-inpainting, sd-small, sd-turbo (Tiny SD, or what SDLEARN_MODEL says)",
+    )
+    p.add_argument(
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="where the PNG files go (this folder)",
+    )
     return p
 
 
@@ -32,7 +64,9 @@ def check(options: argparse.Namespace) -> None:
         ValueError, OSError: with one sentence that says what to do.
     """
     if not options.prompt.strip():
-        raise ValueError('The prompt is empty: say what the picture should show, such as "a yellow cat in a meadow".')
+        raise ValueError(
+            'The prompt is empty: say what the picture should show, such as "a yellow cat in a meadow".'
+        )
     if not 1 <= options.images <= 64:
         raise ValueError(f"--images must be from 1 to 64; got {options.images}.")
     if options.seed is not None and not 0 <= options.seed < 2**63:
@@ -43,7 +77,9 @@ def check(options: argparse.Namespace) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OSError(f"Cannot write into {options.out} ({error.strerror}): choose another folder with --out.") from error
+        raise OSError(
+            f"Cannot write into {options.out} ({error.strerror}): choose another folder with --out."
+        ) from error
 
 
 def free_name(folder: Path, prompt: str, seed: int) -> Path:
@@ -88,7 +124,9 @@ def make(options: argparse.Namespace) -> list[Path]:
         print(paths[-1])
     peak = torch.cuda.max_memory_allocated() / 1e9  # 0 where there is no CUDA
     memory = f", at most {peak:.1f} GB of its memory" if peak else ""
-    print(f"{options.images} x {options.steps} steps, {1000 * a_step:.0f} ms a step, {time.perf_counter() - start:.1f} s in all, seed {first}, on {pipe.device.type}{memory}")
+    print(
+        f"{options.images} x {options.steps} steps, {1000 * a_step:.0f} ms a step, {time.perf_counter() - start:.1f} s in all, seed {first}, on {pipe.device.type}{memory}"
+    )
     return paths
 
 
@@ -112,7 +150,13 @@ def main(argv: list[str] | None = None) -> int:
             check(options)
             make(options)
     except (ValueError, TypeError, OSError, MemoryError) as sentence:
-        print("sdlearn: " + str(sentence).replace("num_inference_steps", "--steps").replace("guidance_scale", "--guidance"), file=sys.stderr)
+        print(
+            "sdlearn: "
+            + str(sentence)
+            .replace("num_inference_steps", "--steps")
+            .replace("guidance_scale", "--guidance"),
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("sdlearn: stopped, nothing written.", file=sys.stderr)

@@ -11,7 +11,9 @@ from PIL import Image
 
 from sdlearn import hub, world
 
-_MAPS: weakref.WeakKeyDictionary[torch.nn.Module, torch.Tensor] = weakref.WeakKeyDictionary()  # autoencoder -> its linear preview
+_MAPS: weakref.WeakKeyDictionary[torch.nn.Module, torch.Tensor] = (
+    weakref.WeakKeyDictionary()
+)  # autoencoder -> its linear preview
 
 
 def to_tensor(images: Image.Image | list[Image.Image]) -> torch.Tensor:
@@ -31,7 +33,12 @@ def fit(image: Image.Image, pipe) -> Image.Image:
     """Crop a picture to a centred square and scale it to the size the model was made for."""
     side = picture_size(pipe)
     short = min(image.size)
-    box = ((image.width - short) / 2, (image.height - short) / 2, (image.width + short) / 2, (image.height + short) / 2)
+    box = (
+        (image.width - short) / 2,
+        (image.height - short) / 2,
+        (image.width + short) / 2,
+        (image.height + short) / 2,
+    )
     return image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS, box=box)
 
 
@@ -55,10 +62,17 @@ def posterior(pipe, images: Image.Image | list[Image.Image]) -> tuple[torch.Tens
     pixels = to_tensor(images)
     factor = pipe.vae_scale_factor
     if pixels.shape[-1] % factor or pixels.shape[-2] % factor:
-        raise ValueError(f"The sides of a picture must be multiples of {factor}; this one is {pixels.shape[-1]} x {pixels.shape[-2]}: use compression.fit(image, pipe).")
+        raise ValueError(
+            f"The sides of a picture must be multiples of {factor}; this one is {pixels.shape[-1]} x {pixels.shape[-2]}: use compression.fit(image, pipe)."
+        )
     with hub.LOCK:
-        curves = [pipe.vae.encode(part.to(pipe.device, pipe.vae.dtype)).latent_dist for part in pixels.split(_at_once(pipe, pixels.shape[-2:]))]
-    mean, std = (torch.cat([getattr(curve, name) for curve in curves]).float() for name in ("mean", "std"))
+        curves = [
+            pipe.vae.encode(part.to(pipe.device, pipe.vae.dtype)).latent_dist
+            for part in pixels.split(_at_once(pipe, pixels.shape[-2:]))
+        ]
+    mean, std = (
+        torch.cat([getattr(curve, name) for curve in curves]).float() for name in ("mean", "std")
+    )
     return mean * pipe.vae.config.scaling_factor, std * pipe.vae.config.scaling_factor
 
 
@@ -67,13 +81,19 @@ def decode_latents(pipe, latents: torch.Tensor) -> list[Image.Image]:
     """Scaled latents (B, 4, h, w) -> PIL pictures."""
     unscaled = latents.to(pipe.device, pipe.vae.dtype) / pipe.vae.config.scaling_factor
     with hub.LOCK:
-        return [image for part in unscaled.split(_at_once(pipe, latents.shape[-2:], 1)) for image in to_images(pipe.vae.decode(part).sample)]
+        return [
+            image
+            for part in unscaled.split(_at_once(pipe, latents.shape[-2:], 1))
+            for image in to_images(pipe.vae.decode(part).sample)
+        ]
 
 
 def _at_once(pipe, size, factor: int | None = None) -> int:
     """How many pictures go through the autoencoder together: its first and last layers hold many times a picture's numbers, so large pictures go one by one."""
     positions = size[0] * size[1] / (factor or pipe.vae_scale_factor) ** 2
-    return max(1, int(512 / positions))  # two of 128 pixels: more at once are no faster on a CPU, and cost 130 MB
+    return max(
+        1, int(512 / positions)
+    )  # two of 128 pixels: more at once are no faster on a CPU, and cost 130 MB
 
 
 def psnr(a: Image.Image, b: Image.Image) -> float:
@@ -84,7 +104,9 @@ def psnr(a: Image.Image, b: Image.Image) -> float:
     """
     a, b = (i.convert("RGB") for i in (a, b))
     if a.size != b.size:
-        raise ValueError(f"Only pictures of one size can be compared; these are {a.width} x {a.height} and {b.width} x {b.height}: resize one of them.")
+        raise ValueError(
+            f"Only pictures of one size can be compared; these are {a.width} x {a.height} and {b.width} x {b.height}: resize one of them."
+        )
     error = np.square(np.asarray(a, np.float64) - np.asarray(b, np.float64)).mean()
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
@@ -102,13 +124,17 @@ def jpeg(image: Image.Image, max_bytes: int) -> tuple[Image.Image, int]:
     while low <= high:  # size grows with quality: halve the range
         quality, file = (low + high) // 2, io.BytesIO()
         image.convert("RGB").save(file, "JPEG", quality=quality)
-        size = 1 + len(file.getvalue()) - file.getvalue().rindex(b"\xff\xda")  # the marker before the coded blocks, which cannot hold it
+        size = (
+            1 + len(file.getvalue()) - file.getvalue().rindex(b"\xff\xda")
+        )  # the marker before the coded blocks, which cannot hold it
         if size <= max_bytes:
             best, low = (Image.open(file).convert("RGB"), size), quality + 1
         else:
             high = quality - 1
     if best is None:
-        raise ValueError(f"No JPEG of this picture fits into {max_bytes} bytes: even the coarsest takes {size}. Allow more bytes.")
+        raise ValueError(
+            f"No JPEG of this picture fits into {max_bytes} bytes: even the coarsest takes {size}. Allow more bytes."
+        )
     return best
 
 
@@ -117,10 +143,21 @@ def feature_maps(pipe, image: Image.Image) -> dict[str, torch.Tensor]:
     """What each stage of the encoder makes of one picture: name -> (channels, height, width), float32 on the CPU, from the first layer to the last."""
     encoder, maps, hooks = pipe.vae.encoder, {}, []
     blocks = {f"block {i}": block for i, block in enumerate(encoder.down_blocks, 1)}
-    stages = {"first layer": encoder.conv_in, **blocks, "middle": encoder.mid_block, "last layer": encoder.conv_out}
+    stages = {
+        "first layer": encoder.conv_in,
+        **blocks,
+        "middle": encoder.mid_block,
+        "last layer": encoder.conv_out,
+    }
     try:
         for name, stage in stages.items():
-            hooks.append(stage.register_forward_hook(lambda _module, _args, out, name=name: maps.update({name: out[0].float().cpu().clone()})))
+            hooks.append(
+                stage.register_forward_hook(
+                    lambda _module, _args, out, name=name: maps.update(
+                        {name: out[0].float().cpu().clone()}
+                    )
+                )
+            )
         encode_image(pipe, image)
     finally:
         for hook in hooks:
@@ -133,9 +170,16 @@ def preview_map(pipe, count: int = 32) -> torch.Tensor:
     """Least-squares map (C + 1, 3) from one latent position (and a 1) to the mean colour, -1..1, of the patch it stands for; fitted on drawn scenes, once a model."""
     if pipe.vae not in _MAPS:
         factor = pipe.vae_scale_factor
-        pictures = [world.draw(world.sample_scene(np.random.default_rng([8, i])), 16 * factor, seed=i) for i in range(count)]
-        colours = torch.nn.functional.avg_pool2d(to_tensor(pictures), factor).movedim(1, -1).flatten(0, 2)
-        _MAPS[pipe.vae] = torch.linalg.lstsq(_with_one(encode_image(pipe, pictures).cpu()).flatten(0, 2), colours).solution
+        pictures = [
+            world.draw(world.sample_scene(np.random.default_rng([8, i])), 16 * factor, seed=i)
+            for i in range(count)
+        ]
+        colours = (
+            torch.nn.functional.avg_pool2d(to_tensor(pictures), factor).movedim(1, -1).flatten(0, 2)
+        )
+        _MAPS[pipe.vae] = torch.linalg.lstsq(
+            _with_one(encode_image(pipe, pictures).cpu()).flatten(0, 2), colours
+        ).solution
     return _MAPS[pipe.vae]
 
 

@@ -51,23 +51,35 @@ WAYS: dict[int, dict[str, tuple[Stage, ...]]] = {
     # Tiny SD's size, small enough to be timed on a laptop
     128: {
         "pixels": (Stage("small 128", 128, GUIDED),),
-        "small + super-resolution": (Stage("small 32", 32, GUIDED), Stage("small 32 to 128", 128, PLAIN)),
+        "small + super-resolution": (
+            Stage("small 32", 32, GUIDED),
+            Stage("small 32 to 128", 128, PLAIN),
+        ),
         "latents": (Stage("Tiny SD", 16, GUIDED), Stage("Tiny SD decoder", 16, ONCE)),
     },
     256: {
         "pixels": (Stage("ADM 256", 256, GUIDED),),
-        "small + super-resolution": (Stage("ADM 64", 64, GUIDED), Stage("ADM 64 to 256", 256, PLAIN)),
+        "small + super-resolution": (
+            Stage("ADM 64", 64, GUIDED),
+            Stage("ADM 64 to 256", 256, PLAIN),
+        ),
         "latents": (Stage("SD 1.5", 32, GUIDED), Stage("SD 1.5 decoder", 32, ONCE)),
     },
     512: {
         "pixels": (Stage("ADM 512", 512, GUIDED),),
-        "small + super-resolution": (Stage("ADM 128", 128, GUIDED), Stage("ADM 128 to 512", 512, PLAIN)),
+        "small + super-resolution": (
+            Stage("ADM 128", 128, GUIDED),
+            Stage("ADM 128 to 512", 512, PLAIN),
+        ),
         "latents": (Stage("SD 1.5", 64, GUIDED), Stage("SD 1.5 decoder", 64, ONCE)),
     },
     # nobody published these three at 1024: the networks of 512, on four times the area
     1024: {
         "pixels": (Stage("ADM 512", 1024, GUIDED),),
-        "small + super-resolution": (Stage("ADM 256", 256, GUIDED), Stage("ADM 128 to 512", 1024, PLAIN)),
+        "small + super-resolution": (
+            Stage("ADM 256", 256, GUIDED),
+            Stage("ADM 128 to 512", 1024, PLAIN),
+        ),
         "latents": (Stage("SD 1.5", 128, GUIDED), Stage("SD 1.5 decoder", 128, ONCE)),
     },
 }
@@ -92,7 +104,9 @@ def network(name: str, device="meta", dtype: torch.dtype = torch.float16) -> tor
             net = hub.build_vae(**(hub.SD15_VAE if name == "SD 1.5 decoder" else {}))
             net.encoder, net.quant_conv = None, None  # only the way back is needed
         else:
-            raise ValueError(f"Unknown network {name!r}: choose one of {', '.join(sorted({s.network for ways in WAYS.values() for w in ways.values() for s in w}))}.")
+            raise ValueError(
+                f"Unknown network {name!r}: choose one of {', '.join(sorted({s.network for ways in WAYS.values() for w in ways.values() for s in w}))}."
+            )
     return net.to(dtype).eval()
 
 
@@ -106,7 +120,13 @@ def look(net: torch.nn.Module, side: int, batch: int = 1) -> Callable[[], object
     t = torch.full((batch,), 500, device=device)
     if "cross_attention_dim" not in net.config:
         return lambda: net(x, t)
-    words = torch.randn(batch, hub.TINY_TEXT["max_position_embeddings"], net.config.cross_attention_dim, device=device, dtype=dtype)
+    words = torch.randn(
+        batch,
+        hub.TINY_TEXT["max_position_embeddings"],
+        net.config.cross_attention_dim,
+        device=device,
+        dtype=dtype,
+    )
     return lambda: net(x, t, encoder_hidden_states=words)
 
 
@@ -126,7 +146,10 @@ class _Memory(TorchDispatchMode):
 
     def add(self, out) -> None:
         for tensor in tree_leaves(out):
-            if isinstance(tensor, torch.Tensor) and id(store := tensor.untyped_storage()) not in self.known:
+            if (
+                isinstance(tensor, torch.Tensor)
+                and id(store := tensor.untyped_storage()) not in self.known
+            ):
                 size = store.nbytes()
                 self.known.add(id(store))
                 self.live += size
@@ -183,7 +206,9 @@ def price(side: int, way: str, steps: int = 25) -> Cost:
 
 
 @torch.inference_mode()
-def measure(side: int, way: str, steps: int = 25, device: str = "cpu", rehearse: bool = True) -> dict:
+def measure(
+    side: int, way: str, steps: int = 25, device: str = "cpu", rehearse: bool = True
+) -> dict:
     """Time the same picture on ``device``, random weights and all: {"way", "side", "steps", "seconds", "peak_gb"}.
 
     One step of each stage is timed and multiplied on a CPU; on CUDA all steps are run and "peak_gb" is what the allocator saw (None elsewhere).
@@ -206,7 +231,13 @@ def measure(side: int, way: str, steps: int = 25, device: str = "cpu", rehearse:
             peak = max(peak, torch.cuda.max_memory_allocated())
         total += (time.perf_counter() - start) * (1 if cuda else times)
         del net, run
-    return {"way": way, "side": side, "steps": steps, "seconds": total, "peak_gb": peak / 1e9 if cuda else None}
+    return {
+        "way": way,
+        "side": side,
+        "steps": steps,
+        "seconds": total,
+        "peak_gb": peak / 1e9 if cuda else None,
+    }
 
 
 def committed(path: str | Path = Path(__file__).parents[1] / "bench_gpu.json") -> dict | None:

@@ -38,9 +38,15 @@ def libraries() -> Iterator[Finding]:
     for name, found in hub.versions().items():
         tested = hub.TESTED.get(name)
         if found == "missing":
-            yield Finding("PROBLEM", f"{name} is missing: run `pip install -r requirements.txt` in this environment.")
+            yield Finding(
+                "PROBLEM",
+                f"{name} is missing: run `pip install -r requirements.txt` in this environment.",
+            )
         elif tested and found.split("+")[0] != tested:
-            yield Finding("NOTE", f"{name} {found}; the course is tested with {tested}: if something fails, run `pip install {name}=={tested}`.")
+            yield Finding(
+                "NOTE",
+                f"{name} {found}; the course is tested with {tested}: if something fails, run `pip install {name}=={tested}`.",
+            )
         else:
             yield Finding("OK", f"{name} {found}")
 
@@ -50,14 +56,24 @@ def accelerator() -> Iterator[Finding]:
 
     cores = os.cpu_count() or 1
     threads = torch.get_num_threads()
-    yield judge(2 * threads >= cores, f"{threads} of {cores} cores are used", "unset OMP_NUM_THREADS to use more.")
+    yield judge(
+        2 * threads >= cores,
+        f"{threads} of {cores} cores are used",
+        "unset OMP_NUM_THREADS to use more.",
+    )
     if torch.cuda.is_available():
         free, total = (b / 1e9 for b in torch.cuda.mem_get_info())
-        yield judge(free > 4, f"{torch.cuda.get_device_name()}, {free:.1f} of {total:.1f} GB free", "Stable Diffusion 1.5 wants 4 GB, so close what else uses the GPU.")
+        yield judge(
+            free > 4,
+            f"{torch.cuda.get_device_name()}, {free:.1f} of {total:.1f} GB free",
+            "Stable Diffusion 1.5 wants 4 GB, so close what else uses the GPU.",
+        )
     elif torch.backends.mps.is_available():
         yield Finding("OK", "Apple GPU (mps)")
     else:
-        yield Finding("OK", "no GPU, and Tiny SD needs none; only Stable Diffusion 1.5 itself would be slow")
+        yield Finding(
+            "OK", "no GPU, and Tiny SD needs none; only Stable Diffusion 1.5 itself would be slow"
+        )
 
 
 def room() -> Iterator[Finding]:
@@ -65,8 +81,14 @@ def room() -> Iterator[Finding]:
 
     memory = psutil.virtual_memory().available / 1e9
     disk = shutil.disk_usage(Path.cwd()).free / 1e9
-    yield judge(memory > 1.5, f"{memory:.1f} GB of memory free", "a notebook takes up to 1 GB, so close other programs or kernels.")
-    yield judge(disk > 1, f"{disk:.1f} GB of disk free", "make room before you save notebooks or pictures.")
+    yield judge(
+        memory > 1.5,
+        f"{memory:.1f} GB of memory free",
+        "a notebook takes up to 1 GB, so close other programs or kernels.",
+    )
+    yield judge(
+        disk > 1, f"{disk:.1f} GB of disk free", "make room before you save notebooks or pictures."
+    )
 
 
 def tiny_sd(folder: Path = hub.TINY_SD) -> Iterator[Finding]:
@@ -90,7 +112,10 @@ def tiny_sd(folder: Path = hub.TINY_SD) -> Iterator[Finding]:
     noise = predict_noise(pipe, latents, 500, words)
     step = time.perf_counter() - start
     if not torch.isfinite(noise).all():
-        yield Finding("PROBLEM", f"Tiny SD predicts numbers that are not finite: its weights are damaged, fetch {folder} again.")
+        yield Finding(
+            "PROBLEM",
+            f"Tiny SD predicts numbers that are not finite: its weights are damaged, fetch {folder} again.",
+        )
     else:
         cost = f"Tiny SD loads in {loaded:.1f} s; a guided step takes {1000 * step:.0f} ms, a picture of 25 steps about {25 * step:.1f} s"
         yield judge(step < 0.5, cost, "that is slow, so close other programs, or use fewer steps.")
@@ -98,17 +123,29 @@ def tiny_sd(folder: Path = hub.TINY_SD) -> Iterator[Finding]:
 
 def network() -> Iterator[Finding]:
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        yield Finding("OK", "the hub is not asked, because HF_HUB_OFFLINE is set; Tiny SD needs no network")
+        yield Finding(
+            "OK", "the hub is not asked, because HF_HUB_OFFLINE is set; Tiny SD needs no network"
+        )
         return
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
         with urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=3):
             yield Finding("OK", f"{address} answers: Stable Diffusion 1.5 can be fetched")
     except Exception:  # blocked, unresolved, refused, too slow: the learner needs only the outcome
-        yield Finding("NOTE", f"{address} cannot be reached: all of Tiny SD works offline, only other models need it.")
+        yield Finding(
+            "NOTE",
+            f"{address} cannot be reached: all of Tiny SD works offline, only other models need it.",
+        )
 
 
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (python, libraries, accelerator, room, tiny_sd, network)
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    python,
+    libraries,
+    accelerator,
+    room,
+    tiny_sd,
+    network,
+)
 
 
 def examine(checks=CHECKS) -> Iterator[Finding]:
@@ -117,7 +154,10 @@ def examine(checks=CHECKS) -> Iterator[Finding]:
         try:
             yield from check()
         except Exception as error:
-            yield Finding("PROBLEM", f"{check.__name__}: {type(error).__name__}: {error}; run `pip install -r requirements.txt`, then the doctor again.")
+            yield Finding(
+                "PROBLEM",
+                f"{check.__name__}: {type(error).__name__}: {error}; run `pip install -r requirements.txt`, then the doctor again.",
+            )
 
 
 def main() -> int:
@@ -127,7 +167,11 @@ def main() -> int:
         print(f"{finding.level:8} {finding.text}", flush=True)
         levels.append(finding.level)
     problems = levels.count("PROBLEM")
-    print(f"\n{problems} problem{'s' * (problems > 1)}: mend the first one first." if problems else "\nEverything the course needs works here.")
+    print(
+        f"\n{problems} problem{'s' * (problems > 1)}: mend the first one first."
+        if problems
+        else "\nEverything the course needs works here."
+    )
     return int(problems > 0)
 
 

@@ -32,7 +32,9 @@ class Model:
     hub_ids: tuple[str, ...]  # in order of preference
     about: str
     licence: str
-    download_gb: float  # the safetensors this package asks for: half precision where the model has it
+    download_gb: (
+        float  # the safetensors this package asks for: half precision where the model has it
+    )
     parts_gb: tuple[float, ...]  # text encoder, U-Net, autoencoder in half precision
     revisions: tuple[str, ...] = ()  # a commit for each hub id: everybody gets the same files
     side: int = 64  # of the latents
@@ -41,7 +43,9 @@ class Model:
     @property
     def memory_gb(self) -> float:
         """Half precision, one picture at a time."""
-        return round(memory.RESERVE_GB + sum(self.parts_gb) + (self.side / 64) ** 2 * memory.DECODE_GB, 1)
+        return round(
+            memory.RESERVE_GB + sum(self.parts_gb) + (self.side / 64) ** 2 * memory.DECODE_GB, 1
+        )
 
 
 # Sizes are those of the files listed under huggingface.co/ID/tree/REVISION/{unet,vae,text_encoder} (two bytes a parameter in half precision), licences those of the
@@ -74,7 +78,12 @@ TINY_VAE = dict(
     out_channels=3,
     down_block_types=("DownEncoderBlock2D",) * 4,
     up_block_types=("UpDecoderBlock2D",) * 4,
-    block_out_channels=(32, 48, 96, 128),  # the 128-pixel stage costs most, so it is narrow; the deep stages are cheap
+    block_out_channels=(
+        32,
+        48,
+        96,
+        128,
+    ),  # the 128-pixel stage costs most, so it is narrow; the deep stages are cheap
     layers_per_block=1,
     latent_channels=4,
     norm_num_groups=4,  # few, wide groups: narrow ones wash out the colours, and training stalls at grey blobs
@@ -92,8 +101,25 @@ TINY_UNET = dict(
     attention_head_dim=(2, 4, 6),  # diffusers' name for the NUMBER of heads: 32 channels each
     norm_num_groups=16,
 )
-TINY_TEXT = dict(hidden_size=128, intermediate_size=512, num_hidden_layers=3, num_attention_heads=4, max_position_embeddings=77, projection_dim=128, hidden_act="quick_gelu")
-TINY_VISION = dict(hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4, image_size=128, patch_size=16, projection_dim=128, hidden_act="quick_gelu")
+TINY_TEXT = dict(
+    hidden_size=128,
+    intermediate_size=512,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    max_position_embeddings=77,
+    projection_dim=128,
+    hidden_act="quick_gelu",
+)
+TINY_VISION = dict(
+    hidden_size=128,
+    intermediate_size=512,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    image_size=128,
+    patch_size=16,
+    projection_dim=128,
+    hidden_act="quick_gelu",
+)
 # the published configuration of Stable Diffusion 1.5 (860, 123 and 84 M parameters): to count and to test with, without its weights
 SD15_UNET = dict(
     sample_size=64,
@@ -105,8 +131,22 @@ SD15_UNET = dict(
     attention_head_dim=8,
     norm_num_groups=32,
 )
-SD15_TEXT = dict(vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, max_position_embeddings=77, projection_dim=768)
-SD15_VAE = dict(block_out_channels=(128, 256, 512, 512), layers_per_block=2, norm_num_groups=32, sample_size=512, scaling_factor=0.18215)
+SD15_TEXT = dict(
+    vocab_size=49408,
+    hidden_size=768,
+    intermediate_size=3072,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    max_position_embeddings=77,
+    projection_dim=768,
+)
+SD15_VAE = dict(
+    block_out_channels=(128, 256, 512, 512),
+    layers_per_block=2,
+    norm_num_groups=32,
+    sample_size=512,
+    scaling_factor=0.18215,
+)
 SCHEDULE = dict(
     num_train_timesteps=1000,
     beta_start=0.00085,
@@ -133,7 +173,9 @@ def build_unet(**changes):
     return UNet2DConditionModel(**{**TINY_UNET, **changes})
 
 
-def build_pixel_unet(side: int, channels: int, multiples: tuple, attention: tuple, layers: int, in_channels: int = 3):
+def build_pixel_unet(
+    side: int, channels: int, multiples: tuple, attention: tuple, layers: int, in_channels: int = 3
+):
     """A U-Net that denoises pixels, without words (Dhariwal and Nichol 2021): ``channels`` times ``multiples`` level by level, attention where the side is one of ``attention``."""
     from diffusers import UNet2DModel
 
@@ -166,10 +208,21 @@ def build_clip(tokenizer, text: dict | None = None, vision: dict | None = None):
     """A fresh CLIPModel (text tower, image tower, learnt temperature) for this tokenizer."""
     from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
-    ids = dict(vocab_size=len(tokenizer), bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    ids = dict(
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     text_config = CLIPTextConfig(**{**TINY_TEXT, **ids, **(text or {})})
     vision_config = CLIPVisionConfig(**{**TINY_VISION, **(vision or {})})
-    return CLIPModel(CLIPConfig(text_config=text_config.to_dict(), vision_config=vision_config.to_dict(), projection_dim=text_config.projection_dim))
+    return CLIPModel(
+        CLIPConfig(
+            text_config=text_config.to_dict(),
+            vision_config=vision_config.to_dict(),
+            projection_dim=text_config.projection_dim,
+        )
+    )
 
 
 def build_scheduler(sampler: str = "ddim", **changes):
@@ -177,7 +230,12 @@ def build_scheduler(sampler: str = "ddim", **changes):
     import diffusers
 
     quiet()  # or it would list the settings that some of them do not have
-    names = {"ddim": "DDIMScheduler", "ddpm": "DDPMScheduler", "euler": "EulerDiscreteScheduler", "dpm++": "DPMSolverMultistepScheduler"}
+    names = {
+        "ddim": "DDIMScheduler",
+        "ddpm": "DDPMScheduler",
+        "euler": "EulerDiscreteScheduler",
+        "dpm++": "DPMSolverMultistepScheduler",
+    }
     return getattr(diffusers, names[sampler]).from_config({**SCHEDULE, **changes})
 
 
@@ -199,8 +257,13 @@ def as_pipeline(kind: str, pipe, sampler: str = "ddim"):
     quiet()
     import diffusers
 
-    cls = {"img2img": diffusers.StableDiffusionImg2ImgPipeline, "inpaint": diffusers.StableDiffusionInpaintPipeline}[kind]
-    other = cls(**{**pipe.components, "scheduler": build_scheduler(sampler)}, requires_safety_checker=False)
+    cls = {
+        "img2img": diffusers.StableDiffusionImg2ImgPipeline,
+        "inpaint": diffusers.StableDiffusionInpaintPipeline,
+    }[kind]
+    other = cls(
+        **{**pipe.components, "scheduler": build_scheduler(sampler)}, requires_safety_checker=False
+    )
     other.set_progress_bar_config(disable=True)
     return other
 
@@ -211,20 +274,55 @@ def random_pipeline(seed: int = 0, width: int = 32):
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        tokenizer = load_tokenizer(TINY_SD) if (TINY_SD / "tokenizer").exists() else build_tokenizer(*byte_vocabulary())
-        ids = dict(vocab_size=len(tokenizer), bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
-        text = CLIPTextModel(CLIPTextConfig(**{**TINY_TEXT, **ids, "hidden_size": width, "intermediate_size": 2 * width, "num_hidden_layers": 2, "projection_dim": width}))
+        tokenizer = (
+            load_tokenizer(TINY_SD)
+            if (TINY_SD / "tokenizer").exists()
+            else build_tokenizer(*byte_vocabulary())
+        )
+        ids = dict(
+            vocab_size=len(tokenizer),
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        text = CLIPTextModel(
+            CLIPTextConfig(
+                **{
+                    **TINY_TEXT,
+                    **ids,
+                    "hidden_size": width,
+                    "intermediate_size": 2 * width,
+                    "num_hidden_layers": 2,
+                    "projection_dim": width,
+                }
+            )
+        )
         vae = build_vae(block_out_channels=(8, 8, 16, 16), sample_size=64, scaling_factor=0.7)
-        unet = build_unet(sample_size=8, block_out_channels=(16, 32, 32), attention_head_dim=2, norm_num_groups=8, cross_attention_dim=width)
+        unet = build_unet(
+            sample_size=8,
+            block_out_channels=(16, 32, 32),
+            attention_head_dim=2,
+            norm_num_groups=8,
+            cross_attention_dim=width,
+        )
     return build_pipeline(vae.eval(), text.eval(), tokenizer, unet.eval())
 
 
-def random_sd15(device: str | torch.device = "meta", dtype: torch.dtype = torch.float16, tokenizer=None):
+def random_sd15(
+    device: str | torch.device = "meta", dtype: torch.dtype = torch.float16, tokenizer=None
+):
     """A pipeline of Stable Diffusion 1.5's full published size with random weights: its price does not depend on what it has learnt. On "meta" it takes no memory."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     with torch.device(device):
-        parts = [part.to(dtype).eval() for part in (build_vae(**SD15_VAE), CLIPTextModel(CLIPTextConfig(**SD15_TEXT)), build_unet(**SD15_UNET))]
+        parts = [
+            part.to(dtype).eval()
+            for part in (
+                build_vae(**SD15_VAE),
+                CLIPTextModel(CLIPTextConfig(**SD15_TEXT)),
+                build_unet(**SD15_UNET),
+            )
+        ]
     return build_pipeline(*parts[:2], tokenizer or build_tokenizer(*byte_vocabulary()), parts[2])
 
 
@@ -254,7 +352,15 @@ def quiet() -> None:
 def versions() -> dict[str, str]:
     """Installed versions of the libraries the series stands on; "missing" where there is none."""
     found = {}
-    for name in ("torch", "diffusers", "transformers", "accelerate", "safetensors", "ipywidgets", "jupyterlab"):
+    for name in (
+        "torch",
+        "diffusers",
+        "transformers",
+        "accelerate",
+        "safetensors",
+        "ipywidgets",
+        "jupyterlab",
+    ):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -281,7 +387,9 @@ def resolve(model: str | os.PathLike | None = None) -> tuple[Path | None, tuple[
         return folder, ()
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and "\\" not in name:
         return None, (name,)
-    raise FileNotFoundError(f"No model at {name!r}: give a folder that exists, a short name ({', '.join(['tiny', *MODELS])}) or a hub id like 'owner/name'.")
+    raise FileNotFoundError(
+        f"No model at {name!r}: give a folder that exists, a short name ({', '.join(['tiny', *MODELS])}) or a hub id like 'owner/name'."
+    )
 
 
 def check_folder(folder: Path) -> None:
@@ -293,37 +401,63 @@ def check_folder(folder: Path) -> None:
     from safetensors import SafetensorError, safe_open
 
     if not (folder / "model_index.json").exists():
-        raise FileNotFoundError(f"{folder} is not a diffusers model: it has no model_index.json. Choose the folder that holds vae/, unet/, text_encoder/ and tokenizer/.")
+        raise FileNotFoundError(
+            f"{folder} is not a diffusers model: it has no model_index.json. Choose the folder that holds vae/, unet/, text_encoder/ and tokenizer/."
+        )
     for file in (folder / "model_index.json", *sorted(folder.glob("*/*config.json"))):
         try:
             json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{file} is damaged ({error}): fetch it again.") from error
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    if any(isinstance(value, list) and value[0] not in (None, "diffusers", "transformers", "stable_diffusion") for value in index.values()):
-        raise ValueError(f"{folder / 'model_index.json'} asks to run code that comes with the model, which this package never does: get a version of the model that needs none.")
+    if any(
+        isinstance(value, list)
+        and value[0] not in (None, "diffusers", "transformers", "stable_diffusion")
+        for value in index.values()
+    ):
+        raise ValueError(
+            f"{folder / 'model_index.json'} asks to run code that comes with the model, which this package never does: get a version of the model that needs none."
+        )
     for part in ("tokenizer", "scheduler"):
         if not any((folder / part).glob("*.json")):
-            raise FileNotFoundError(f"{folder / part} is missing or empty: the model is incomplete; fetch it again.")
+            raise FileNotFoundError(
+                f"{folder / part} is missing or empty: the model is incomplete; fetch it again."
+            )
     for part in ("vae", "unet", "text_encoder"):
         files = sorted((folder / part).glob("*.safetensors"))
-        pickles = [*(folder / part).glob("*.bin"), *(folder / part).glob("*.ckpt"), *(folder / part).glob("*.pt")]
+        pickles = [
+            *(folder / part).glob("*.bin"),
+            *(folder / part).glob("*.ckpt"),
+            *(folder / part).glob("*.pt"),
+        ]
         if not files and pickles:
-            raise ValueError(f"{folder / part} holds only {pickles[0].name}, a pickle, which can run any code when opened: get the safetensors version of this model.")
+            raise ValueError(
+                f"{folder / part} holds only {pickles[0].name}, a pickle, which can run any code when opened: get the safetensors version of this model."
+            )
         if not files:
-            raise FileNotFoundError(f"{folder / part} has no weights (*.safetensors): the model is incomplete; fetch it again.")
+            raise FileNotFoundError(
+                f"{folder / part} has no weights (*.safetensors): the model is incomplete; fetch it again."
+            )
         for file in files:
             try:
                 with safe_open(file, "pt") as opened:
                     opened.keys()
             except (SafetensorError, OSError) as error:
-                raise ValueError(f"{file} is damaged ({error}): delete it and fetch it again (for Tiny SD: git checkout -- {file.name}'s folder).") from error
+                raise ValueError(
+                    f"{file} is damaged ({error}): delete it and fetch it again (for Tiny SD: git checkout -- {file.name}'s folder)."
+                ) from error
 
 
 def _weights(folder: Path) -> dict[str, Path]:
     """The files that are loaded: for each part the half precision variant, if there is one, else the plain one."""
-    found = {part: sorted((folder / part).glob("*.safetensors")) for part in ("text_encoder", "unet", "vae")}
-    return {part: next((f for f in files if ".fp16." in f.name), files[0]) for part, files in found.items()}
+    found = {
+        part: sorted((folder / part).glob("*.safetensors"))
+        for part in ("text_encoder", "unet", "vae")
+    }
+    return {
+        part: next((f for f in files if ".fp16." in f.name), files[0])
+        for part, files in found.items()
+    }
 
 
 def _measured(folder: Path) -> Model:
@@ -333,12 +467,24 @@ def _measured(folder: Path) -> Model:
     parts = []
     for file in _weights(folder).values():
         with safe_open(file, "pt") as opened:
-            parts.append(2e-9 * sum(math.prod(opened.get_slice(key).get_shape()) for key in opened.keys()))
-    side = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8")).get("sample_size") or 64
-    return Model((), folder.name, "", 0, tuple(parts), side=side if isinstance(side, int) else max(side))
+            parts.append(
+                2e-9 * sum(math.prod(opened.get_slice(key).get_shape()) for key in opened.keys())
+            )
+    side = (
+        json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8")).get("sample_size")
+        or 64
+    )
+    return Model(
+        (), folder.name, "", 0, tuple(parts), side=side if isinstance(side, int) else max(side)
+    )
 
 
-def load_pipeline(model: str | os.PathLike | None = None, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None):
+def load_pipeline(
+    model: str | os.PathLike | None = None,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+):
     """Load a Stable Diffusion pipeline.
 
     A model from the hub is taken from the cache, or fetched after saying from where and how large it is. If memory is short, each
@@ -357,11 +503,21 @@ def load_pipeline(model: str | os.PathLike | None = None, *, device: str | torch
     """
     folder, hub_ids = resolve(model)
     if device is None:
-        device = "cpu" if folder == TINY_SD else "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        device = (
+            "cpu"
+            if folder == TINY_SD
+            else "cuda"
+            if torch.cuda.is_available()
+            else "mps"
+            if torch.backends.mps.is_available()
+            else "cpu"
+        )
     kind, plan = torch.device(device).type, []
     card = next((m for m in MODELS.values() if m.hub_ids == hub_ids), None)
     if card:
-        plan = memory.ladder(memory.free(device), kind, card, dtype)  # before anything is fetched in vain
+        plan = memory.ladder(
+            memory.free(device), kind, card, dtype
+        )  # before anything is fetched in vain
     if folder is None and not (plan and plan[-1].name == "tiny"):
         folder = _from_hub(hub_ids, card)
     if folder is not None:
@@ -369,7 +525,13 @@ def load_pipeline(model: str | os.PathLike | None = None, *, device: str | torch
         if folder != TINY_SD:
             plan = memory.ladder(memory.free(device), kind, card or _measured(folder), dtype)
     if len(plan) > 1 or (plan and card):
-        print("\n".join(f"{card.about if card else folder.name} on {kind}: {rung.reason}." for rung in plan), *([card.note] if card and card.note else []), sep="\n")
+        print(
+            "\n".join(
+                f"{card.about if card else folder.name} on {kind}: {rung.reason}." for rung in plan
+            ),
+            *([card.note] if card and card.note else []),
+            sep="\n",
+        )
     taken = {rung.name for rung in plan}
     if "tiny" in taken:
         return load_pipeline(TINY_SD)
@@ -382,13 +544,23 @@ def _from_folder(folder: Path, dtype: torch.dtype):
     quiet()  # first: importing the pipeline class already gives advice
     from diffusers import StableDiffusionPipeline
 
-    options = dict(dtype=dtype, use_safetensors=True, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    options = dict(
+        dtype=dtype,
+        use_safetensors=True,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     if any(".fp16." in file.name for file in _weights(folder).values()):
         options["variant"] = "fp16"  # of those parts that have one
     try:
-        pipe = StableDiffusionPipeline.from_pretrained(str(folder), local_files_only=True, **options)
+        pipe = StableDiffusionPipeline.from_pretrained(
+            str(folder), local_files_only=True, **options
+        )
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder} could not be loaded, its files do not fit together ({str(error).splitlines()[0][:200]}): fetch it again.") from error
+        raise ValueError(
+            f"{folder} could not be loaded, its files do not fit together ({str(error).splitlines()[0][:200]}): fetch it again."
+        ) from error
     _check_weights(folder, pipe)
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -402,10 +574,21 @@ def _check_weights(folder: Path, pipe) -> None:
     for file in (folder / "text_encoder").glob("*.safetensors"):
         with safe_open(file, "pt") as opened:
             stored |= {key.removeprefix("text_model.") for key in opened.keys()}
-    lacking = [f"text_encoder/{key}" for key, _ in pipe.text_encoder.named_parameters() if key.removeprefix("text_model.") not in stored]
-    lacking += [f"{part}/{key}" for part in ("vae", "unet") for key, value in getattr(pipe, part).named_parameters() if value.is_meta]
+    lacking = [
+        f"text_encoder/{key}"
+        for key, _ in pipe.text_encoder.named_parameters()
+        if key.removeprefix("text_model.") not in stored
+    ]
+    lacking += [
+        f"{part}/{key}"
+        for part in ("vae", "unet")
+        for key, value in getattr(pipe, part).named_parameters()
+        if value.is_meta
+    ]
     if lacking:
-        raise ValueError(f"{folder} lacks {len(lacking)} of its weights ({lacking[0]}): the model is incomplete; fetch it again.")
+        raise ValueError(
+            f"{folder} lacks {len(lacking)} of its weights ({lacking[0]}): the model is incomplete; fetch it again."
+        )
 
 
 def _from_hub(hub_ids: tuple[str, ...], card: Model | None) -> Path:
@@ -431,9 +614,19 @@ def _from_hub(hub_ids: tuple[str, ...], card: Model | None) -> Path:
         try:
             return _download(hub_id, revision, card)
         except Exception as error:  # whatever the reason, the next one may do
-            reason = str(error) if type(error) in (ValueError, OSError) else f"it cannot be reached ({type(error).__name__})"
-            problems.append(f"{hub_id}: {problem or why.get(type(error).__name__, reason)}".splitlines()[0].rstrip("."))
-    raise FileNotFoundError(f"The model could not be loaded from the hub or its cache; check the name and the network, or pass a local folder. {' | '.join(problems)}.")
+            reason = (
+                str(error)
+                if type(error) in (ValueError, OSError)
+                else f"it cannot be reached ({type(error).__name__})"
+            )
+            problems.append(
+                f"{hub_id}: {problem or why.get(type(error).__name__, reason)}".splitlines()[
+                    0
+                ].rstrip(".")
+            )
+    raise FileNotFoundError(
+        f"The model could not be loaded from the hub or its cache; check the name and the network, or pass a local folder. {' | '.join(problems)}."
+    )
 
 
 def _download(hub_id: str, revision: str | None, card: Model | None) -> Path:
@@ -441,18 +634,38 @@ def _download(hub_id: str, revision: str | None, card: Model | None) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
-    files = {f.rfilename: f.size or 0 for f in HfApi().model_info(hub_id, revision=revision, files_metadata=True).siblings}
+    files = {
+        f.rfilename: f.size or 0
+        for f in HfApi().model_info(hub_id, revision=revision, files_metadata=True).siblings
+    }
     parts = ("model_index.json", "tokenizer", "scheduler", "text_encoder", "unet", "vae")
-    small = [name for name in files if name.split("/")[0] in parts and name.endswith((".json", "merges.txt"))]
+    small = [
+        name
+        for name in files
+        if name.split("/")[0] in parts and name.endswith((".json", "merges.txt"))
+    ]
     weights = []
-    for part, name in (("text_encoder", "model"), ("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model")):
-        offered = [f for f in (f"{part}/{name}.fp16.safetensors", f"{part}/{name}.safetensors") if f in files]
+    for part, name in (
+        ("text_encoder", "model"),
+        ("unet", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+    ):
+        offered = [
+            f
+            for f in (f"{part}/{name}.fp16.safetensors", f"{part}/{name}.safetensors")
+            if f in files
+        ]
         if not offered:
-            raise ValueError(f"its {part} does not come as safetensors, and pickles, which can run any code when opened, are refused")
+            raise ValueError(
+                f"its {part} does not come as safetensors, and pickles, which can run any code when opened, are refused"
+            )
         weights.append(offered[0])
     about = f"{card.about} ({card.licence})" if card else hub_id
     size = sum(files[name] for name in weights + small) / 1e9
-    print(f"Fetching {about} from huggingface.co/{hub_id}: {size:.1f} GB, once; it is kept in {constants.HF_HUB_CACHE}.", flush=True)
+    print(
+        f"Fetching {about} from huggingface.co/{hub_id}: {size:.1f} GB, once; it is kept in {constants.HF_HUB_CACHE}.",
+        flush=True,
+    )
     enable_progress_bars()
     try:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=weights + small))
@@ -473,10 +686,17 @@ def load_part(name: str, folder: str | os.PathLike = TINY_SD):
     from transformers import CLIPModel, CLIPTextModel
 
     quiet()
-    classes = {"vae": AutoencoderKL, "unet": UNet2DConditionModel, "text_encoder": CLIPTextModel, "clip": CLIPModel}
+    classes = {
+        "vae": AutoencoderKL,
+        "unet": UNet2DConditionModel,
+        "text_encoder": CLIPTextModel,
+        "clip": CLIPModel,
+    }
     path = Path(folder) / name
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: this model has no part {name!r}. Tiny SD's parts are made by `python -m sdlearn.training all`.")
+        raise FileNotFoundError(
+            f"{path} does not exist: this model has no part {name!r}. Tiny SD's parts are made by `python -m sdlearn.training all`."
+        )
     part = classes[name].from_pretrained(str(path), dtype=torch.float32, use_safetensors=True)
     return part.eval()
 
@@ -499,7 +719,9 @@ def save(folder: str | os.PathLike, *, vae=None, unet=None, clip=None) -> None:
             copy.deepcopy(part).half().save_pretrained(folder / name)
             path = folder / name / "config.json"
             config = json.loads(path.read_text())
-            config.pop("_name_or_path", None)  # where the trainer found the weights it went on from: nobody else has that folder
+            config.pop(
+                "_name_or_path", None
+            )  # where the trainer found the weights it went on from: nobody else has that folder
             path.write_text(json.dumps(config, indent=2) + "\n")
     if clip is not None:
         text = CLIPTextModel(clip.config.text_config)
@@ -507,14 +729,27 @@ def save(folder: str | os.PathLike, *, vae=None, unet=None, clip=None) -> None:
         text.save_pretrained(folder / "text_encoder")
         # transformers 5 writes keys without this prefix, and version 4 would then silently load random weights; both read them with it
         prefix = "text_model."
-        weights = {prefix + k.removeprefix(prefix): v.half().contiguous() for k, v in text.state_dict().items()}
+        weights = {
+            prefix + k.removeprefix(prefix): v.half().contiguous()
+            for k, v in text.state_dict().items()
+        }
         save_file(weights, folder / "text_encoder" / "model.safetensors", metadata={"format": "pt"})
-        for name in ("clip", "text_encoder"):  # fp16 on disk, float32 when loaded, in step with diffusers' default
+        for name in (
+            "clip",
+            "text_encoder",
+        ):  # fp16 on disk, float32 when loaded, in step with diffusers' default
             path = folder / name / "config.json"
-            path.write_text(json.dumps({**json.loads(path.read_text()), "dtype": "float32"}, indent=2) + "\n")
+            path.write_text(
+                json.dumps({**json.loads(path.read_text()), "dtype": "float32"}, indent=2) + "\n"
+            )
     build_scheduler().save_pretrained(folder / "scheduler")
     parts = {"vae": ("diffusers", "AutoencoderKL"), "unet": ("diffusers", "UNet2DConditionModel"), "scheduler": ("diffusers", "DDIMScheduler"),
              "text_encoder": ("transformers", "CLIPTextModel"), "tokenizer": ("transformers", "CLIPTokenizer"),
              "safety_checker": (None, None), "feature_extractor": (None, None)}  # fmt: skip
-    index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": diffusers.__version__, **parts, "requires_safety_checker": False}
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": diffusers.__version__,
+        **parts,
+        "requires_safety_checker": False,
+    }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")

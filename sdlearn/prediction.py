@@ -37,15 +37,22 @@ def x0_from_v(latents: torch.Tensor, v: torch.Tensor, abar) -> torch.Tensor:
 
 
 @torch.no_grad()
-def predict_noise(pipe, latents: torch.Tensor, t, encoder_hidden_states: torch.Tensor) -> torch.Tensor:
+def predict_noise(
+    pipe, latents: torch.Tensor, t, encoder_hidden_states: torch.Tensor
+) -> torch.Tensor:
     """One run of the U-Net: the noise it sees in ``latents`` (B, 4, h, w) at timestep ``t``, told ``encoder_hidden_states`` (B, 77, D); float32.
 
     A model trained to predict the velocity (``prediction_type`` "v_prediction") is converted to noise, so callers need not care.
     """
     unet = pipe.unet
     with hub.LOCK:
-        like = {"device": unet.device, "dtype": unet.dtype}  # asked once: each looks through all modules, which a step of a small model feels
-        out = unet(latents.to(**like), t, encoder_hidden_states=encoder_hidden_states.to(**like)).sample.float()
+        like = {
+            "device": unet.device,
+            "dtype": unet.dtype,
+        }  # asked once: each looks through all modules, which a step of a small model feels
+        out = unet(
+            latents.to(**like), t, encoder_hidden_states=encoder_hidden_states.to(**like)
+        ).sample.float()
     if pipe.scheduler.config.get("prediction_type", "epsilon") == "v_prediction":
         abar = pipe.scheduler.alphas_cumprod[int(t)].item()
         out = epsilon_from_v(latents.to(out.device, out.dtype), out, abar)
@@ -53,7 +60,13 @@ def predict_noise(pipe, latents: torch.Tensor, t, encoder_hidden_states: torch.T
 
 
 @torch.no_grad()
-def loss_by_timestep(predict: Callable, x0: torch.Tensor, timesteps: Iterable[int], alphas_cumprod: torch.Tensor, seed: int = 0) -> torch.Tensor:
+def loss_by_timestep(
+    predict: Callable,
+    x0: torch.Tensor,
+    timesteps: Iterable[int],
+    alphas_cumprod: torch.Tensor,
+    seed: int = 0,
+) -> torch.Tensor:
     """The epsilon loss, mean squared error of the predicted noise, at each of the timesteps: float32 (len(timesteps),).
 
     Args:
@@ -62,7 +75,12 @@ def loss_by_timestep(predict: Callable, x0: torch.Tensor, timesteps: Iterable[in
             between two calls are then differences between the models, not luck.
     """
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
-    return torch.stack([torch.mean((predict(add_noise(x0, noise, int(t), alphas_cumprod), int(t)) - noise) ** 2) for t in timesteps])
+    return torch.stack(
+        [
+            torch.mean((predict(add_noise(x0, noise, int(t), alphas_cumprod), int(t)) - noise) ** 2)
+            for t in timesteps
+        ]
+    )
 
 
 def skip_count(unet) -> int:
@@ -79,7 +97,9 @@ def skip_cut(unet, index: int | None) -> Iterator[None]:
     """
     count = skip_count(unet)
     if index is not None and not 0 <= index < count:
-        raise ValueError(f"This U-Net has the skip connections 0 to {count - 1}; there is no {index}.")
+        raise ValueError(
+            f"This U-Net has the skip connections 0 to {count - 1}; there is no {index}."
+        )
     handles, end = [], count
     for block in unet.up_blocks:  # each takes the last ones of those that are left
         start = end - len(block.resnets)

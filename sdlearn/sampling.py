@@ -44,10 +44,14 @@ class SampleStep:
     noise_pred_text: torch.Tensor
     noise_pred: torch.Tensor  # after guidance
     pred_original_sample: torch.Tensor  # the finished picture as this step imagines it
-    prev_latents: torch.Tensor  # the next step's latents: one step less noise (after ``replace``, if there is one)
+    prev_latents: (
+        torch.Tensor
+    )  # the next step's latents: one step less noise (after ``replace``, if there is one)
 
 
-def guide(noise_pred_uncond: torch.Tensor, noise_pred_text: torch.Tensor, guidance_scale: float) -> torch.Tensor:
+def guide(
+    noise_pred_uncond: torch.Tensor, noise_pred_text: torch.Tensor, guidance_scale: float
+) -> torch.Tensor:
     """Classifier-free guidance, eps_uncond + s (eps_text - eps_uncond) (Ho and Salimans 2022, eq. 6 with w = s - 1).
 
     0 ignores the prompt, 1 only obeys it, more exaggerates what the prompt changes.
@@ -67,7 +71,9 @@ def leading_timesteps(steps: int, num_train_timesteps: int) -> np.ndarray:
     return np.arange(steps)[::-1] * (num_train_timesteps // steps) + (steps < num_train_timesteps)
 
 
-def ddim(predict: Predict, latents, alphas_cumprod, steps: int, start: int, noise, eta: float = 0.0) -> Iterator[Update]:
+def ddim(
+    predict: Predict, latents, alphas_cumprod, steps: int, start: int, noise, eta: float = 0.0
+) -> Iterator[Update]:
     """DDIM (Song et al. 2021, eq. 12): jump to the imagined picture, then put back the noise of the next level; ``eta`` > 0 replaces part of it by fresh noise."""
     stride = len(alphas_cumprod) // steps
     for t in leading_timesteps(steps, len(alphas_cumprod)).tolist()[start:]:
@@ -82,7 +88,9 @@ def ddim(predict: Predict, latents, alphas_cumprod, steps: int, start: int, nois
         latents = prev if sent is None else sent
 
 
-def ddpm(predict: Predict, latents, alphas_cumprod, steps: int, start: int, noise) -> Iterator[Update]:
+def ddpm(
+    predict: Predict, latents, alphas_cumprod, steps: int, start: int, noise
+) -> Iterator[Update]:
     """DDPM (Ho et al. 2020, eqs. 6-7): a weighted mean of the imagined picture and the present one, plus fresh noise."""
     stride = len(alphas_cumprod) // steps
     for t in leading_timesteps(steps, len(alphas_cumprod)).tolist()[start:]:
@@ -91,21 +99,30 @@ def ddpm(predict: Predict, latents, alphas_cumprod, steps: int, start: int, nois
         alpha = abar / abar_prev  # of the whole stride
         eps = predict(latents, t)
         x0 = x0_from_epsilon(latents, eps, abar)
-        mean = abar_prev**0.5 * (1 - alpha) / (1 - abar) * x0 + alpha**0.5 * (1 - abar_prev) / (1 - abar) * latents
+        mean = (
+            abar_prev**0.5 * (1 - alpha) / (1 - abar) * x0
+            + alpha**0.5 * (1 - abar_prev) / (1 - abar) * latents
+        )
         variance = ((1 - abar_prev) / (1 - abar) * (1 - alpha)).clamp(min=1e-20)
         prev = mean + variance**0.5 * noise()
         sent = yield Update(t, latents, eps, x0, prev)
         latents = prev if sent is None else sent
 
 
-def euler(predict: Predict, latents, alphas_cumprod, steps: int, start: int, noise) -> Iterator[Update]:
+def euler(
+    predict: Predict, latents, alphas_cumprod, steps: int, start: int, noise
+) -> Iterator[Update]:
     """Euler (Karras et al. 2022, algorithm 1 without churn): the same path as DDIM, walked in units of sigma = noise / signal."""
     all_sigmas = (((1 - alphas_cumprod) / alphas_cumprod) ** 0.5).numpy()
     timesteps = np.linspace(0, len(alphas_cumprod) - 1, steps, dtype=np.float32)[::-1].copy()
     timesteps[0] = len(alphas_cumprod) - 1  # a single step starts from noise too
-    sigmas = torch.tensor([*np.interp(timesteps, np.arange(len(all_sigmas)), all_sigmas), 0.0], dtype=torch.float32)
+    sigmas = torch.tensor(
+        [*np.interp(timesteps, np.arange(len(all_sigmas)), all_sigmas), 0.0], dtype=torch.float32
+    )
     x = latents * (sigmas[0] if start == 0 else (sigmas[start] ** 2 + 1) ** 0.5)
-    for t, sigma, sigma_next in zip(timesteps.tolist()[start:], sigmas[start:-1], sigmas[start + 1 :], strict=True):
+    for t, sigma, sigma_next in zip(
+        timesteps.tolist()[start:], sigmas[start:-1], sigmas[start + 1 :], strict=True
+    ):
         scaled = x / (sigma**2 + 1) ** 0.5  # what the U-Net was trained on
         eps = predict(scaled, t)
         prev = x + (sigma_next - sigma) * eps  # eps is the slope dx / dsigma
@@ -114,12 +131,16 @@ def euler(predict: Predict, latents, alphas_cumprod, steps: int, start: int, noi
         x = prev if sent is None else sent * back
 
 
-def dpm_solver(predict: Predict, latents, alphas_cumprod, steps: int, start: int, noise) -> Iterator[Update]:
+def dpm_solver(
+    predict: Predict, latents, alphas_cumprod, steps: int, start: int, noise
+) -> Iterator[Update]:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): also uses the picture imagined one step before, so few steps go far."""
     all_sigmas = (((1 - alphas_cumprod) / alphas_cumprod) ** 0.5).numpy()
     last = len(alphas_cumprod) - 1
     timesteps = np.linspace(0, last, min(steps, last) + 1).round()[::-1][:steps].astype(np.int64)
-    sigmas = torch.tensor([*np.interp(timesteps, np.arange(len(all_sigmas)), all_sigmas), 0.0], dtype=torch.float32)
+    sigmas = torch.tensor(
+        [*np.interp(timesteps, np.arange(len(all_sigmas)), all_sigmas), 0.0], dtype=torch.float32
+    )
     alphas = 1 / (sigmas**2 + 1) ** 0.5
     stds = sigmas * alphas
     lambdas = alphas.log() - stds.log()  # half the log signal-to-noise ratio; infinite at the end
@@ -142,14 +163,21 @@ SAMPLERS = {"ddim": ddim, "ddpm": ddpm, "euler": euler, "dpm++": dpm_solver}
 # ------------------------------------------------------------------------------------------------------ the whole loop
 
 
-def _gaussian(shape: tuple[int, ...], generator: torch.Generator | list[torch.Generator] | None) -> torch.Tensor:
+def _gaussian(
+    shape: tuple[int, ...], generator: torch.Generator | list[torch.Generator] | None
+) -> torch.Tensor:
     """Gaussian noise from one generator for the whole batch, or from one generator for each picture."""
     if isinstance(generator, list):
         return torch.cat([torch.randn(1, *shape[1:], generator=g) for g in generator])
     return torch.randn(shape, generator=generator)
 
 
-def start_latents(pipe, batch: int = 1, seed: int | list[int] | None = None, generator: torch.Generator | list[torch.Generator] | None = None) -> torch.Tensor:
+def start_latents(
+    pipe,
+    batch: int = 1,
+    seed: int | list[int] | None = None,
+    generator: torch.Generator | list[torch.Generator] | None = None,
+) -> torch.Tensor:
     """Pure Gaussian noise (batch, 4, h, w), always drawn on the CPU: a seed starts from the same latents on every device.
 
     One seed draws the whole batch as diffusers does; a list of seeds draws each picture by itself, so that each can be repeated alone.
@@ -158,7 +186,9 @@ def start_latents(pipe, batch: int = 1, seed: int | list[int] | None = None, gen
     if generator is None:
         generator = _generator(seed)
     if isinstance(generator, list) and len(generator) != batch:
-        raise ValueError(f"{len(generator)} seeds for {batch} pictures: give one seed, or one for each picture.")
+        raise ValueError(
+            f"{len(generator)} seeds for {batch} pictures: give one seed, or one for each picture."
+        )
     return _gaussian((batch, config.in_channels, config.sample_size, config.sample_size), generator)
 
 
@@ -177,33 +207,71 @@ def timesteps_of(pipe, sampler: str, steps: int) -> list[float]:
     longest = pipe.scheduler.config.num_train_timesteps
     if sampler not in SAMPLERS:
         raise ValueError(f"Unknown sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}.")
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or not 1 <= steps <= longest:
-        raise ValueError(f"num_inference_steps must be a whole number from 1 to {longest}; got {steps!r}. 25 is a good start.")
+    if (
+        isinstance(steps, bool)
+        or not isinstance(steps, (int, np.integer))
+        or not 1 <= steps <= longest
+    ):
+        raise ValueError(
+            f"num_inference_steps must be a whole number from 1 to {longest}; got {steps!r}. 25 is a good start."
+        )
     alphas_cumprod, nothing = pipe.scheduler.alphas_cumprod.cpu().float(), torch.zeros(1, 1, 1, 1)
-    return [u.timestep for u in SAMPLERS[sampler](lambda x, t: x, nothing, alphas_cumprod, steps, 0, lambda: nothing)]
+    return [
+        u.timestep
+        for u in SAMPLERS[sampler](
+            lambda x, t: x, nothing, alphas_cumprod, steps, 0, lambda: nothing
+        )
+    ]
 
 
-def _check(pipe, prompts: list[str], negative: list[str], steps, guidance_scale, sampler, latents, start, eta) -> None:
+def _check(
+    pipe,
+    prompts: list[str],
+    negative: list[str],
+    steps,
+    guidance_scale,
+    sampler,
+    latents,
+    start,
+    eta,
+) -> None:
     channels = pipe.unet.config.in_channels
     if channels != pipe.unet.config.out_channels:
-        raise ValueError(f'This U-Net reads {channels} channels, a picture and a mask beside the latents: only hub.as_pipeline("inpaint", pipe) can drive it.')
+        raise ValueError(
+            f'This U-Net reads {channels} channels, a picture and a mask beside the latents: only hub.as_pipeline("inpaint", pipe) can drive it.'
+        )
     if not prompts:
         raise ValueError("No prompt: give a string, or a list with at least one.")
     if len(negative) != len(prompts):
-        raise ValueError(f"{len(negative)} negative prompts for {len(prompts)} prompts: give one for all, or one for each.")
+        raise ValueError(
+            f"{len(negative)} negative prompts for {len(prompts)} prompts: give one for all, or one for each."
+        )
     timesteps_of(pipe, sampler, steps)
     if not 0 <= start < steps:
-        raise ValueError(f"start must be from 0 to {steps - 1} (one step must be left); got {start}.")
+        raise ValueError(
+            f"start must be from 0 to {steps - 1} (one step must be left); got {start}."
+        )
     if start and latents is None:
-        raise ValueError(f"start = {start} goes in half-way: give latents that carry the noise of that step (noising.add_noise makes them).")
+        raise ValueError(
+            f"start = {start} goes in half-way: give latents that carry the noise of that step (noising.add_noise makes them)."
+        )
     if latents is not None and (latents.ndim != 4 or latents.shape[:2] != (len(prompts), channels)):
-        raise ValueError(f"latents must be one for each prompt, shape ({len(prompts)}, {channels}, height, width); got {tuple(latents.shape)}.")
+        raise ValueError(
+            f"latents must be one for each prompt, shape ({len(prompts)}, {channels}, height, width); got {tuple(latents.shape)}."
+        )
     if not 0 <= eta <= 1 or (eta and sampler != "ddim"):
-        raise ValueError(f"eta mixes fresh noise into the sampler 'ddim', from 0 to 1; got {eta} with {sampler!r}.")
+        raise ValueError(
+            f"eta mixes fresh noise into the sampler 'ddim', from 0 to 1; got {eta} with {sampler!r}."
+        )
     if not math.isfinite(guidance_scale):
-        raise ValueError(f"guidance_scale must be a finite number; got {guidance_scale}. 5 is a good start, 0 ignores the prompt.")
+        raise ValueError(
+            f"guidance_scale must be a finite number; got {guidance_scale}. 5 is a good start, 0 ignores the prompt."
+        )
     if guidance_scale == 0:
-        warnings.warn("guidance_scale 0 ignores the prompt: the picture follows the negative prompt alone. 1 obeys the prompt, 5 is a good start.", stacklevel=3)
+        warnings.warn(
+            "guidance_scale 0 ignores the prompt: the picture follows the negative prompt alone. 1 obeys the prompt, 5 is a good start.",
+            stacklevel=3,
+        )
     for prompt in dict.fromkeys([*prompts, *(n for n in negative if n != "")]):
         check_prompt(pipe, prompt)
 
@@ -246,17 +314,37 @@ def sample_steps(
         ValueError, TypeError: one sentence that says what to do.
     """
     prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [prompt]
-    negative = list(negative_prompt) if isinstance(negative_prompt, (list, tuple)) else [negative_prompt or ""] * len(prompts)
-    _check(pipe, prompts, negative, num_inference_steps, guidance_scale, sampler, latents, start, eta)
+    negative = (
+        list(negative_prompt)
+        if isinstance(negative_prompt, (list, tuple))
+        else [negative_prompt or ""] * len(prompts)
+    )
+    _check(
+        pipe, prompts, negative, num_inference_steps, guidance_scale, sampler, latents, start, eta
+    )
     if generator is None:
         generator = _generator(seed)
     if latents is None:
         latents = start_latents(pipe, len(prompts), generator=generator)
-    return _run(pipe, prompts, negative, num_inference_steps, guidance_scale, sampler, generator, latents, start, eta, replace)
+    return _run(
+        pipe,
+        prompts,
+        negative,
+        num_inference_steps,
+        guidance_scale,
+        sampler,
+        generator,
+        latents,
+        start,
+        eta,
+        replace,
+    )
 
 
 @torch.no_grad()
-def _run(pipe, prompts, negative, steps, guidance_scale, sampler, generator, latents, start, eta, replace):
+def _run(
+    pipe, prompts, negative, steps, guidance_scale, sampler, generator, latents, start, eta, replace
+):
     encoder_hidden_states = encode_prompt(pipe, negative + prompts)  # (2B, 77, D)
     halves: list[torch.Tensor] = []
 
@@ -269,11 +357,22 @@ def _run(pipe, prompts, negative, steps, guidance_scale, sampler, generator, lat
 
     options = {"eta": eta} if sampler == "ddim" else {}
     alphas_cumprod = pipe.scheduler.alphas_cumprod.cpu().float()
-    updates = SAMPLERS[sampler](predict, latents.cpu().float(), alphas_cumprod, steps, start, noise, **options)
+    updates = SAMPLERS[sampler](
+        predict, latents.cpu().float(), alphas_cumprod, steps, start, noise, **options
+    )
     sent = None
     for index in range(start, steps):
         u = updates.send(sent) if index > start else next(updates)
-        step = SampleStep(index, u.timestep, u.latents, halves[0], halves[1], u.noise_pred, u.pred_original_sample, u.prev_latents)
+        step = SampleStep(
+            index,
+            u.timestep,
+            u.latents,
+            halves[0],
+            halves[1],
+            u.noise_pred,
+            u.pred_original_sample,
+            u.prev_latents,
+        )
         sent = replace(step) if replace else None
         yield step if sent is None else changed(step, prev_latents=sent)
 

@@ -17,7 +17,9 @@ from sdlearn import hub
 def tokens(pipe, prompt: str) -> list[str]:
     """The pieces a prompt is cut into, without start, end and padding; "</w>" marks the end of a word."""
     tokenizer = pipe.tokenizer
-    return tokenizer.convert_ids_to_tokens(tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids)
+    return tokenizer.convert_ids_to_tokens(
+        tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids
+    )
 
 
 def merges(pipe) -> list[tuple[str, str]]:
@@ -50,16 +52,30 @@ def check_prompt(pipe, prompt: str) -> None:
     if not isinstance(prompt, str):
         raise TypeError(f"A prompt is a string (or a list of them); got {type(prompt).__name__}.")
     if not prompt.strip():
-        warnings.warn("The prompt is empty: the picture will be of nothing in particular.", stacklevel=3)
+        warnings.warn(
+            "The prompt is empty: the picture will be of nothing in particular.", stacklevel=3
+        )
     room, pieces = pipe.tokenizer.model_max_length - 2, tokens(pipe, prompt)
     if len(pieces) > room:
         lost = "".join(pieces[room:]).replace("</w>", " ").strip()
-        warnings.warn(f"The prompt is {len(pieces)} tokens long and the model reads {room}: the rest is not seen, from {lost[:60]!r} on.", stacklevel=3)
+        warnings.warn(
+            f"The prompt is {len(pieces)} tokens long and the model reads {room}: the rest is not seen, from {lost[:60]!r} on.",
+            stacklevel=3,
+        )
     if new := unknown_words(pipe, prompt[:2000]):
-        known = [t.removesuffix("</w>") for t in pipe.tokenizer.get_vocab() if t.endswith("</w>") and len(t) > 5]
+        known = [
+            t.removesuffix("</w>")
+            for t in pipe.tokenizer.get_vocab()
+            if t.endswith("</w>") and len(t) > 5
+        ]
         near = {w: difflib.get_close_matches(w, known, n=1, cutoff=0.6) for w in new}
-        hints = ", ".join(f"{w!r}" + (f" (did you mean {near[w][0]!r}?)" if near[w] else "") for w in new[:8])
-        warnings.warn(f"This model has never seen the word{'s' if len(new) > 1 else ''} {hints}: it will guess.", stacklevel=3)
+        hints = ", ".join(
+            f"{w!r}" + (f" (did you mean {near[w][0]!r}?)" if near[w] else "") for w in new[:8]
+        )
+        warnings.warn(
+            f"This model has never seen the word{'s' if len(new) > 1 else ''} {hints}: it will guess.",
+            stacklevel=3,
+        )
 
 
 @torch.no_grad()
@@ -67,7 +83,13 @@ def encode_prompt(pipe, prompts: str | list[str]) -> torch.Tensor:
     """Prompts -> encoder_hidden_states (B, 77, D), float32: the text tower's last hidden states, padding included, as Stable Diffusion uses them."""
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     tokenizer = pipe.tokenizer
-    ids = tokenizer(prompts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt").input_ids
+    ids = tokenizer(
+        prompts,
+        padding="max_length",
+        max_length=tokenizer.model_max_length,
+        truncation=True,
+        return_tensors="pt",
+    ).input_ids
     with hub.LOCK:
         return pipe.text_encoder(ids.to(pipe.text_encoder.device))[0].float()
 
@@ -81,9 +103,14 @@ class AttentionRecorder:
     def __init__(self):
         self.maps: list[torch.Tensor] = []
 
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
+    def __call__(
+        self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None
+    ):
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        split = [x.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for x in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))]
+        split = [
+            x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for x in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
+        ]
         q, k, v = split  # (B, heads, pixels or tokens, d)
         weights = (q @ k.mT * attn.scale).softmax(-1)  # attn.scale is 1 / sqrt(d)
         weights = self.look(weights)
@@ -109,7 +136,9 @@ def record_attention(pipe, recorder: AttentionRecorder | None = None):
     """
     with hub.LOCK:
         before, recorder = pipe.unet.attn_processors, recorder or AttentionRecorder()
-        pipe.unet.set_attn_processor({name: recorder if ".attn2." in name else old for name, old in before.items()})
+        pipe.unet.set_attn_processor(
+            {name: recorder if ".attn2." in name else old for name, old in before.items()}
+        )
         try:
             yield recorder
         finally:
@@ -130,6 +159,14 @@ def average_maps(maps: list[torch.Tensor], side: int | None = None) -> torch.Ten
     sides = [math.isqrt(m.shape[1]) for m in maps]
     side = side or max((s for s in sides if s <= 16), default=0)
     if side not in sides:
-        raise ValueError(f"No layer attends at {side} x {side}; recorded: {sorted(set(sides)) or 'nothing (run the U-Net inside `with record_attention(pipe)`)'}.")
-    chosen = [m.mT.unflatten(-1, (s, s)) for m, s in zip(maps, sides, strict=True) if s in (side, side // 2)]
-    return torch.stack([torch.nn.functional.interpolate(m, size=(side, side), mode="bilinear") for m in chosen]).mean(0)
+        raise ValueError(
+            f"No layer attends at {side} x {side}; recorded: {sorted(set(sides)) or 'nothing (run the U-Net inside `with record_attention(pipe)`)'}."
+        )
+    chosen = [
+        m.mT.unflatten(-1, (s, s))
+        for m, s in zip(maps, sides, strict=True)
+        if s in (side, side // 2)
+    ]
+    return torch.stack(
+        [torch.nn.functional.interpolate(m, size=(side, side), mode="bilinear") for m in chosen]
+    ).mean(0)

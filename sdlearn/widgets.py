@@ -53,7 +53,10 @@ def setup() -> None:
 
     hub.quiet()
     # a script inside text/html runs in JupyterLab, Colab and saved pages, and is dropped silently where scripts are not trusted
-    scripts = "".join((Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("a11y.js", "mask.js"))
+    scripts = "".join(
+        (Path(__file__).parent / name).read_text(encoding="utf-8")
+        for name in ("a11y.js", "mask.js")
+    )
     display({"text/html": f"<script>{scripts}</script>", "text/plain": ""}, raw=True)
 
 
@@ -79,11 +82,22 @@ def _deck(pages: list[W.Widget], start: int) -> W.Tab:
 
 def _pages(images, alts, size: int, pixelated: bool) -> list[W.HTML]:
     first = W.HTML(_img(images[0], alts[0], size, pixelated))
-    return [first, *(W.HTML(_img(i, a, size, pixelated), layout=first.layout, style=first.style) for i, a in zip(images[1:], alts[1:], strict=True))]
+    return [
+        first,
+        *(
+            W.HTML(_img(i, a, size, pixelated), layout=first.layout, style=first.style)
+            for i, a in zip(images[1:], alts[1:], strict=True)
+        ),
+    ]
 
 
 def _slider(labels, description: str, start: int = 0) -> W.SelectionSlider:
-    slider = W.SelectionSlider(options=[(str(label), i) for i, label in enumerate(labels)], index=start, description=description, style={"description_width": "initial"})
+    slider = W.SelectionSlider(
+        options=[(str(label), i) for i, label in enumerate(labels)],
+        index=start,
+        description=description,
+        style={"description_width": "initial"},
+    )
     slider.layout = W.Layout(**_WIDE, display=None if len(labels) > 1 else "none")
     return slider
 
@@ -118,20 +132,48 @@ class GridScrubber(_Control):
     `alts[row][column]` says what each shows, with its number; `size` is the width on the page in pixels; `pixelated` keeps the squares of small
     arrays. `.value` is (row, column) and can be set; `.picture` is the frame it names."""
 
-    def __init__(self, frames, row_labels, col_labels, descriptions=("row", "column"), alts=None, size: int = 256, pixelated: bool = False, start=(0, 0)):
+    def __init__(
+        self,
+        frames,
+        row_labels,
+        col_labels,
+        descriptions=("row", "column"),
+        alts=None,
+        size: int = 256,
+        pixelated: bool = False,
+        start=(0, 0),
+    ):
         self.frames = [list(row) for row in frames]
-        if not self.frames or len(row_labels) != len(self.frames) or any(len(row) != len(col_labels) or not row for row in self.frames):
+        if (
+            not self.frames
+            or len(row_labels) != len(self.frames)
+            or any(len(row) != len(col_labels) or not row for row in self.frames)
+        ):
             shape = [len(row) for row in self.frames]
-            raise ValueError(f"A grid needs a picture for each of its {len(row_labels)} x {len(col_labels)} labels; got rows of {shape} pictures.")
+            raise ValueError(
+                f"A grid needs a picture for each of its {len(row_labels)} x {len(col_labels)} labels; got rows of {shape} pictures."
+            )
         a, b = descriptions
         alts = alts or [[f"{a} {row}, {b} {col}" for col in col_labels] for row in row_labels]
         start = tuple(i % n for i, n in zip(start, (len(row_labels), len(col_labels)), strict=True))
-        self.row, self.column = self._choice(row_labels, a, start[0]), _slider(col_labels, b, start[1])
+        self.row, self.column = (
+            self._choice(row_labels, a, start[0]),
+            _slider(col_labels, b, start[1]),
+        )
         _align((self.row, self.column))
-        rows = [_deck(_pages(row, alt, size, pixelated), start[1]) for row, alt in zip(self.frames, alts, strict=True)]
+        rows = [
+            _deck(_pages(row, alt, size, pixelated), start[1])
+            for row, alt in zip(self.frames, alts, strict=True)
+        ]
         deck = _deck(rows, start[0])
-        self.links = [W.jslink((self.row, "index"), (deck, "selected_index")), *(W.jslink((self.column, "index"), (row, "selected_index")) for row in rows)]
-        super().__init__(*(c for c, n in ((self.row, len(row_labels)), (self.column, len(col_labels))) if n > 1), deck)
+        self.links = [
+            W.jslink((self.row, "index"), (deck, "selected_index")),
+            *(W.jslink((self.column, "index"), (row, "selected_index")) for row in rows),
+        ]
+        super().__init__(
+            *(c for c, n in ((self.row, len(row_labels)), (self.column, len(col_labels))) if n > 1),
+            deck,
+        )
 
     def _choice(self, labels, description, start):
         return _slider(labels, description, start)
@@ -155,11 +197,28 @@ class FrameScrubber(_Control):
     `labels` stand beside the slider ("t = 981"); `alts` say what each picture shows, with its number. `size` is the width on the page in pixels;
     `pixelated` keeps the squares of small arrays; `start` is the frame shown first, -1 the last. `.value` is the index and can be set."""
 
-    def __init__(self, frames, labels, alts=None, description: str = "t", size: int = 256, pixelated: bool = False, start: int = 0):
+    def __init__(
+        self,
+        frames,
+        labels,
+        alts=None,
+        description: str = "t",
+        size: int = 256,
+        pixelated: bool = False,
+        start: int = 0,
+    ):
         self.frames, labels = list(frames), [str(label) for label in labels]
         if not self.frames or len(labels) != len(self.frames):
-            raise ValueError(f"A scrubber needs at least one picture and a label for each; got {len(self.frames)} pictures and {len(labels)} labels.")
-        alts = list(alts or (f"{description}: {label} (picture {i} of {len(labels)})" for i, label in enumerate(labels, 1)))
+            raise ValueError(
+                f"A scrubber needs at least one picture and a label for each; got {len(self.frames)} pictures and {len(labels)} labels."
+            )
+        alts = list(
+            alts
+            or (
+                f"{description}: {label} (picture {i} of {len(labels)})"
+                for i, label in enumerate(labels, 1)
+            )
+        )
         start %= len(labels)
         self.slider = _slider(labels, description, start)
         deck = _deck(_pages(self.frames, alts, size, pixelated), start)
@@ -186,11 +245,18 @@ class AttentionOverlay(GridScrubber):
 
     def __init__(self, overlays, words, step_labels, alts=None, size: int = 256):
         words = [str(word) for word in words]
-        words = [word if words.count(word) == 1 else f"{word} ({words[: i + 1].count(word)})" for i, word in enumerate(words)]
+        words = [
+            word if words.count(word) == 1 else f"{word} ({words[: i + 1].count(word)})"
+            for i, word in enumerate(words)
+        ]
         super().__init__(overlays, words, step_labels, ("Word", "Step"), alts, size)
 
     def _choice(self, labels, description, start):
-        buttons = W.ToggleButtons(options=[(label, i) for i, label in enumerate(labels)], index=start, description=description)
+        buttons = W.ToggleButtons(
+            options=[(label, i) for i, label in enumerate(labels)],
+            index=start,
+            description=description,
+        )
         buttons.style.button_width = "auto"
         return buttons
 
@@ -207,7 +273,10 @@ class LivePicture(_Control):
 
     def __init__(self, fn, controls: dict, alt, size: int = 256, pixelated: bool = False):
         self._fn, self._alt, self._size, self._pixelated = fn, alt, size, pixelated
-        self.controls = {name: c if isinstance(c, W.Widget) else self._over(name, c) for name, c in controls.items()}
+        self.controls = {
+            name: c if isinstance(c, W.Widget) else self._over(name, c)
+            for name, c in controls.items()
+        }
         self.picture, self.error, self._drawn, self._seconds = None, "", None, []
         self._lock, self._cached = threading.RLock(), lru_cache(maxsize=256)(self._draw)
         self._page, self._status = W.HTML(), W.HTML()
@@ -253,7 +322,9 @@ class LivePicture(_Control):
             try:
                 self.picture, self._page.value = self._cached(*values)
                 self.error = ""
-            except Exception as error:  # a learner's function may raise anything; the control must live on
+            except (
+                Exception
+            ) as error:  # a learner's function may raise anything; the control must live on
                 self.error = _sentence(error)
             self._drawn = values
             self._status.value = _line(self.error, bad=True)
@@ -268,14 +339,35 @@ class PromptPanel(_Control):
 
     FRAMES = 30  # a page with more pictures than this gets heavy
 
-    def __init__(self, pipe, prompt: str = "a red house in the snow at night", *, seed: int = 0, steps: int = 25, guidance: float = 5.0, **options):
+    def __init__(
+        self,
+        pipe,
+        prompt: str = "a red house in the snow at night",
+        *,
+        seed: int = 0,
+        steps: int = 25,
+        guidance: float = 5.0,
+        **options,
+    ):
         self.pipe, self.options = pipe, options
         self.images, self.steps, self.frames, self.error = [], [], [], ""
         style, narrow = {"description_width": "initial"}, {"width": "150px"}
-        self.prompt = W.Text(prompt, description="Prompt", placeholder="what the picture should show", style=style, layout={"width": "100%", "max_width": "620px"})
-        self.seed = W.BoundedIntText(seed, 0, 2**31 - 1, description="Seed", style=style, layout=narrow)
-        self.num_steps = W.BoundedIntText(steps, 1, 1000, description="Steps", style=style, layout=narrow)
-        self.guidance = W.BoundedFloatText(guidance, min=0, max=30, step=0.5, description="Guidance", style=style, layout=narrow)
+        self.prompt = W.Text(
+            prompt,
+            description="Prompt",
+            placeholder="what the picture should show",
+            style=style,
+            layout={"width": "100%", "max_width": "620px"},
+        )
+        self.seed = W.BoundedIntText(
+            seed, 0, 2**31 - 1, description="Seed", style=style, layout=narrow
+        )
+        self.num_steps = W.BoundedIntText(
+            steps, 1, 1000, description="Steps", style=style, layout=narrow
+        )
+        self.guidance = W.BoundedFloatText(
+            guidance, min=0, max=30, step=0.5, description="Guidance", style=style, layout=narrow
+        )
         self.generate_button = W.Button(description="Generate", button_style="primary")
         self.stop_button = W.Button(description="Stop", disabled=True)
         self.progress = W.IntProgress(0, 0, 1, description="Step 0", style=style, layout=_WIDE)
@@ -285,11 +377,22 @@ class PromptPanel(_Control):
         self.generate_button.on_click(self.generate)
         self.stop_button.on_click(self.stop)
         row = W.HBox([self.seed, self.num_steps, self.guidance], layout={"flex_flow": "row wrap"})
-        super().__init__(self.prompt, row, W.HBox([self.generate_button, self.stop_button]), self._status, self._stage)
+        super().__init__(
+            self.prompt,
+            row,
+            W.HBox([self.generate_button, self.stop_button]),
+            self._status,
+            self._stage,
+        )
 
     @property
     def value(self) -> dict:
-        return {"prompt": self.prompt.value, "seed": self.seed.value, "num_inference_steps": self.num_steps.value, "guidance_scale": self.guidance.value}
+        return {
+            "prompt": self.prompt.value,
+            "seed": self.seed.value,
+            "num_inference_steps": self.num_steps.value,
+            "guidance_scale": self.guidance.value,
+        }
 
     @property
     def picture(self):
@@ -302,11 +405,16 @@ class PromptPanel(_Control):
                 return
             value = self.value
             if not value["prompt"].strip():
-                return self._say("Type what the picture should show, for example: a red house in the snow at night.", bad=True)
+                return self._say(
+                    "Type what the picture should show, for example: a red house in the snow at night.",
+                    bad=True,
+                )
             self._stopping.clear()
             self.generate_button.disabled, self.stop_button.disabled = True, False
             self.images, self.steps, self.frames = [], [], []
-            self._thread = threading.Thread(target=self._work, kwargs=value, daemon=True, name="sdlearn-prompt")
+            self._thread = threading.Thread(
+                target=self._work, kwargs=value, daemon=True, name="sdlearn-prompt"
+            )
             self._thread.start()
 
     def stop(self, _button=None) -> None:
@@ -336,9 +444,13 @@ class PromptPanel(_Control):
         from sdlearn.compression import decode_latents
 
         began = time.perf_counter()
-        with warnings.catch_warnings(record=True) as caught:  # sample_steps checks, and warns, before its first step
+        with warnings.catch_warnings(
+            record=True
+        ) as caught:  # sample_steps checks, and warns, before its first step
             warnings.simplefilter("always")
-            run = sampling.sample_steps(self.pipe, prompt, num_inference_steps=count, **{**self.options, **value})
+            run = sampling.sample_steps(
+                self.pipe, prompt, num_inference_steps=count, **{**self.options, **value}
+            )
         notes = " ".join(f"Note: {str(w.message).rstrip('.')}." for w in caught)
         self._say(f"{notes} Working …")
         old, self._stage.children = self._stage.children, (self.progress, self._page)
@@ -370,16 +482,30 @@ class PromptPanel(_Control):
                 break
         seconds = time.perf_counter() - began
         self.images = self.frames[-1:]
-        self._stage.children = (FrameScrubber(self.frames, [f"{n} of {count}" for n in names], self._alts(names, count, prompt), "Step", size, start=-1),)
+        self._stage.children = (
+            FrameScrubber(
+                self.frames,
+                [f"{n} of {count}" for n in names],
+                self._alts(names, count, prompt),
+                "Step",
+                size,
+                start=-1,
+            ),
+        )
         if stopped:
             self._say(f"{notes} Stopped after step {done} of {count}: this is the picture so far.")
         else:
-            self._say(f"{notes} Done: {count} steps in {seconds:.1f} s, the pictures of the steps included. Move the slider to go back through them.")
+            self._say(
+                f"{notes} Done: {count} steps in {seconds:.1f} s, the pictures of the steps included. Move the slider to go back through them."
+            )
 
     def _alts(self, names: list[int], count: int, prompt: str) -> list[str]:
         """What each frame shows; the noise left after n steps is that of the level at which step n + 1 would begin."""
         abar = self.pipe.scheduler.alphas_cumprod
-        noise = {step.index: f", {100 * (1 - float(abar[int(step.timestep)])):.0f} % noise" for step in self.steps} | {0: ", pure noise"}
+        noise = {
+            step.index: f", {100 * (1 - float(abar[int(step.timestep)])):.0f} % noise"
+            for step in self.steps
+        } | {0: ", pure noise"}
         return [f"Step {n} of {count}{noise.get(n, '')}: {prompt}" for n in names]
 
 
@@ -391,25 +517,61 @@ class MaskCanvas(_Control):
     `.value` is the mask as a (rows, columns) array of truth values and can be set, `.mask` the same as a picture of the given one's size, white where it is set;
     `.picture` is what `repaint` gave, `.error` the sentence shown when it failed."""
 
-    def __init__(self, image, patch: int = 8, box=None, repaint=None, prompt: str = "", size: int = 320, alt: str = "the picture to draw on"):
+    def __init__(
+        self,
+        image,
+        patch: int = 8,
+        box=None,
+        repaint=None,
+        prompt: str = "",
+        size: int = 320,
+        alt: str = "the picture to draw on",
+    ):
         image = plots.picture(image)
-        self._size, self._whole, self._repaint, self._busy = size, image.size, repaint, threading.Lock()
+        self._size, self._whole, self._repaint, self._busy = (
+            size,
+            image.size,
+            repaint,
+            threading.Lock(),
+        )
         columns, rows = image.width // patch, image.height // patch
         if not columns or not rows:
-            raise ValueError(f"The picture has {image.width} x {image.height} pixels and a cell {patch}: choose a smaller patch.")
+            raise ValueError(
+                f"The picture has {image.width} x {image.height} pixels and a cell {patch}: choose a smaller patch."
+            )
         self.picture, self.error, self._turn = None, "", 0
         left, top, right, bottom = box or (image.width // 2, 0, *image.size)
         across, down = (left // patch, -(-right // patch)), (top // patch, -(-bottom // patch))
-        self.across = W.IntRangeSlider(value=across, min=0, max=columns, description="Left to right", layout=_WIDE)
-        self.down = W.IntRangeSlider(value=down, min=0, max=rows, description="Top to bottom", layout=_WIDE)
+        self.across = W.IntRangeSlider(
+            value=across, min=0, max=columns, description="Left to right", layout=_WIDE
+        )
+        self.down = W.IntRangeSlider(
+            value=down, min=0, max=rows, description="Top to bottom", layout=_WIDE
+        )
         self.clear_button = W.Button(description="Clear")
-        self.prompt = W.Text(prompt, description="Prompt", placeholder="what the whole picture should show", layout={"width": "100%", "max_width": "620px"})
+        self.prompt = W.Text(
+            prompt,
+            description="Prompt",
+            placeholder="what the whole picture should show",
+            layout={"width": "100%", "max_width": "620px"},
+        )
         self.repaint_button = W.Button(description="Repaint", button_style="primary")
         _align((self.across, self.down, self.prompt))
-        self._data, self._echo, self._page, self._status = W.Textarea(layout={"display": "none"}), W.HTML(), W.HTML(), W.HTML()
+        self._data, self._echo, self._page, self._status = (
+            W.Textarea(layout={"display": "none"}),
+            W.HTML(),
+            W.HTML(),
+            W.HTML(),
+        )
         self._data.add_class("sd-mask-data")
         self._status.add_class("sd-status")
-        stage = W.Box([W.HTML(_img(image, alt, size)), self._echo], layout={"width": f"{size}px", "height": f"{round(size * image.height / image.width)}px"})
+        stage = W.Box(
+            [W.HTML(_img(image, alt, size)), self._echo],
+            layout={
+                "width": f"{size}px",
+                "height": f"{round(size * image.height / image.width)}px",
+            },
+        )
         stage.add_class("sd-mask-stage")
         self._rectangle()
         for slider in (self.across, self.down):
@@ -417,9 +579,15 @@ class MaskCanvas(_Control):
         self._data.observe(self._hear, "value")
         self.clear_button.on_click(lambda _: self._set(self._bits & False))
         self.repaint_button.on_click(self.run)
-        pictures = W.HBox([W.VBox([stage]), self._page], layout={"flex_flow": "row wrap", "grid_gap": "12px"})
+        pictures = W.HBox(
+            [W.VBox([stage]), self._page], layout={"flex_flow": "row wrap", "grid_gap": "12px"}
+        )
         self._page.layout.margin = "0"
-        asked = [self.prompt, W.HBox([self.repaint_button, self.clear_button])] if repaint else [self.clear_button]
+        asked = (
+            [self.prompt, W.HBox([self.repaint_button, self.clear_button])]
+            if repaint
+            else [self.clear_button]
+        )
         super().__init__(pictures, self.across, self.down, *asked, self._status, self._data)
         self.add_class("sd-mask")
 
@@ -431,12 +599,16 @@ class MaskCanvas(_Control):
     def value(self, value) -> None:
         bits = np.asarray(value, bool)
         if bits.shape != self._bits.shape:
-            raise ValueError(f"This mask has {self._bits.shape[0]} rows and {self._bits.shape[1]} columns; got an array of shape {bits.shape}.")
+            raise ValueError(
+                f"This mask has {self._bits.shape[0]} rows and {self._bits.shape[1]} columns; got an array of shape {bits.shape}."
+            )
         self._set(bits)
 
     @property
     def mask(self) -> Image.Image:
-        return Image.fromarray(np.uint8(255) * self._bits).resize(self._whole, Image.Resampling.NEAREST)
+        return Image.fromarray(np.uint8(255) * self._bits).resize(
+            self._whole, Image.Resampling.NEAREST
+        )
 
     def _rectangle(self, _change=None) -> None:
         bits = np.zeros((self.down.max, self.across.max), bool)
@@ -458,7 +630,9 @@ class MaskCanvas(_Control):
         row = "".join(str(int(b)) for b in bits.ravel())
         self._echo.value = (f'<img class="sd-mask-echo" alt="" data-cells="{columns},{rows}" data-turn="{self._turn}" data-bits="{row}" '
                             f'src="data:image/png;base64,{base64.b64encode(veil.getvalue()).decode()}">')  # fmt: skip
-        self._say(f"The mask covers {bits.mean():.0%} of the picture: {bits.sum()} of its {columns} x {rows} patches.")
+        self._say(
+            f"The mask covers {bits.mean():.0%} of the picture: {bits.sum()} of its {columns} x {rows} patches."
+        )
 
     def _say(self, text: str, bad: bool = False) -> None:
         self.error = text if bad else ""
@@ -473,9 +647,15 @@ class MaskCanvas(_Control):
             self._say("Working …")
             began = time.perf_counter()
             self.picture = self._repaint(self.mask, self.prompt.value)
-            self._page.value = _img(self.picture, f"The picture with {self._bits.mean():.0%} of it repainted: {self.prompt.value}", self._size)
+            self._page.value = _img(
+                self.picture,
+                f"The picture with {self._bits.mean():.0%} of it repainted: {self.prompt.value}",
+                self._size,
+            )
             self._say(f"Done in {time.perf_counter() - began:.1f} s.")
-        except Exception as error:  # a learner's function may raise anything; the control must live on
+        except (
+            Exception
+        ) as error:  # a learner's function may raise anything; the control must live on
             self._say(_sentence(error), bad=True)
         finally:
             self.repaint_button.disabled = False
@@ -485,8 +665,16 @@ class MaskCanvas(_Control):
 def _sentence(error: Exception) -> str:
     """An exception as one sentence: our own errors are sentences already, others get their kind in front."""
     text = (str(error).strip() or "no message").splitlines()[0]
-    return text if isinstance(error, (ValueError, FileNotFoundError)) else f"{type(error).__name__}: {text}"
+    return (
+        text
+        if isinstance(error, (ValueError, FileNotFoundError))
+        else f"{type(error).__name__}: {text}"
+    )
 
 
 def _line(text: str, bad: bool = False) -> str:
-    return f"<p>{'<b>Not possible:</b> ' if bad else ''}{html.escape(text.strip())}</p>" if text else ""
+    return (
+        f"<p>{'<b>Not possible:</b> ' if bad else ''}{html.escape(text.strip())}</p>"
+        if text
+        else ""
+    )

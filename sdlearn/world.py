@@ -66,7 +66,9 @@ LEAF: RGB = (58, 140, 70)
 
 _CENTRES = {"left": 30.0, "middle": 64.0, "right": 98.0}
 _FOOT = 107.0  # y of the ground a thing stands on, in a frame of 128
-_SUPERSAMPLE = 4  # drawn four times larger, then averaged down: soft edges that survive the autoencoder
+_SUPERSAMPLE = (
+    4  # drawn four times larger, then averaged down: soft edges that survive the autoencoder
+)
 
 
 def mix(a: RGB, b: RGB, share: float) -> RGB:
@@ -120,7 +122,9 @@ class Scene:
         _one_of("time", self.time, TIMES)
         where = [t.position for t in self.things]
         if len(where) == 2 and sorted(where) != ["left", "right"]:
-            raise ValueError(f"Two things stand one left and one right, so that neither hides the other; got {where}.")
+            raise ValueError(
+                f"Two things stand one left and one right, so that neither hides the other; got {where}."
+            )
         if len(where) not in (1, 2):
             raise ValueError(f"A scene has one or two things; got {len(where)}.")
 
@@ -135,7 +139,9 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"Unknown {name} {value!r}: choose one of {', '.join(allowed)}.")
 
 
-def sample_scene(rng: np.random.Generator, *, held_out: bool = False, things: int | None = None) -> Scene:
+def sample_scene(
+    rng: np.random.Generator, *, held_out: bool = False, things: int | None = None
+) -> Scene:
     """Draw a random scene.
 
     Args:
@@ -233,7 +239,10 @@ class Pen:
 
     def _at(self, points):
         s = _SUPERSAMPLE
-        return [((self._x + px * self._scale) * s, (self._y - py * self._scale) * s) for px, py in points]
+        return [
+            ((self._x + px * self._scale) * s, (self._y - py * self._scale) * s)
+            for px, py in points
+        ]
 
     def _width(self, units: float) -> int:
         return max(1, round(units * self._scale * _SUPERSAMPLE))
@@ -243,15 +252,26 @@ class Pen:
         at = self._at(points)
         self._draw.polygon(at, fill=fill)
         if edge:
-            self._draw.line([*at, at[0], at[1]], fill=mix(fill, INK, 0.72), width=self._width(edge), joint="curve")
+            self._draw.line(
+                [*at, at[0], at[1]],
+                fill=mix(fill, INK, 0.72),
+                width=self._width(edge),
+                joint="curve",
+            )
 
-    def oval(self, x: float, y: float, rx: float, ry: float, *, fill: RGB, edge: float = 1.6) -> None:
+    def oval(
+        self, x: float, y: float, rx: float, ry: float, *, fill: RGB, edge: float = 1.6
+    ) -> None:
         """An ellipse around (x, y)."""
         (x0, y0), (x1, y1) = self._at([(x - rx, y + ry), (x + rx, y - ry)])
         outline = mix(fill, INK, 0.72) if edge else None
-        self._draw.ellipse([x0, y0, x1, y1], fill=fill, outline=outline, width=self._width(edge) if edge else 0)
+        self._draw.ellipse(
+            [x0, y0, x1, y1], fill=fill, outline=outline, width=self._width(edge) if edge else 0
+        )
 
-    def box(self, x0: float, y0: float, x1: float, y1: float, *, fill: RGB, edge: float = 1.6) -> None:
+    def box(
+        self, x0: float, y0: float, x1: float, y1: float, *, fill: RGB, edge: float = 1.6
+    ) -> None:
         """An upright rectangle between two corners."""
         self.shape((x0, y0), (x1, y0), (x1, y1), (x0, y1), fill=fill, edge=edge)
 
@@ -386,7 +406,9 @@ def _tower(pen: Pen, colour: RGB):
     for ends in struts:
         pen.line(*ends, fill=ink, width=6.4 if ends[0][0] in (-19, 19) or ends[1][1] == 60 else 5.2)
     for ends in struts:
-        pen.line(*ends, fill=colour, width=3.8 if ends[0][0] in (-19, 19) or ends[1][1] == 60 else 2.6)
+        pen.line(
+            *ends, fill=colour, width=3.8 if ends[0][0] in (-19, 19) or ends[1][1] == 60 else 2.6
+        )
 
 
 _SKY = {  # top of the frame, horizon
@@ -409,7 +431,10 @@ def _gradient(top: RGB, bottom: RGB, height: int, width: int) -> Image.Image:
 
 
 def _wave(base: float, height: float, length: float, phase: float) -> list[tuple[float, float]]:
-    return [(x, base + height * np.sin(2 * np.pi * (x / length + phase))) for x in np.linspace(-2, 130, 45)]
+    return [
+        (x, base + height * np.sin(2 * np.pi * (x / length + phase)))
+        for x in np.linspace(-2, 130, 45)
+    ]
 
 
 def _backdrop(scene: Scene, rng: np.random.Generator) -> Image.Image:
@@ -436,24 +461,51 @@ def _backdrop(scene: Scene, rng: np.random.Generator) -> Image.Image:
                 y = 128 - float(rng.uniform(8, 34))
                 pen.shape(*[(x + r * np.sin(a), y + r * np.cos(a)) for a, r in zip(np.arange(8) * np.pi / 4, (4, 1.6) * 4, strict=True)], fill=(255, 250, 222), edge=0)  # fmt: skip
     else:
-        pen.oval(spot, horizon + 3, 21, 21, fill=mix(_SKY["sunset"][1], (255, 220, 120), 0.5), edge=0)
+        pen.oval(
+            spot, horizon + 3, 21, 21, fill=mix(_SKY["sunset"][1], (255, 220, 120), 0.5), edge=0
+        )
         pen.oval(spot, horizon + 3, 14, 14, fill=(255, 236, 150), edge=0)
     tint, share = _TINT[scene.time]
     far, near = (mix(c, tint, share) for c in _GROUND[scene.place])
     phase = float(rng.random())
     if scene.place == "snow":
         for x, h in ((22 + 12 * phase, 26), (70 + 12 * phase, 19), (112 + 10 * phase, 24)):
-            pen.shape((x - 34, horizon - 7), (x, horizon - 2 + h), (x + 34, horizon - 7), fill=mix(mix((150, 172, 206), tint, share), far, 0.25), edge=0)
-            pen.shape((x - 10.5, horizon - 2 + h * 0.65), (x, horizon - 2 + h), (x + 10.5, horizon - 2 + h * 0.65), fill=far, edge=0)
+            pen.shape(
+                (x - 34, horizon - 7),
+                (x, horizon - 2 + h),
+                (x + 34, horizon - 7),
+                fill=mix(mix((150, 172, 206), tint, share), far, 0.25),
+                edge=0,
+            )
+            pen.shape(
+                (x - 10.5, horizon - 2 + h * 0.65),
+                (x, horizon - 2 + h),
+                (x + 10.5, horizon - 2 + h * 0.65),
+                fill=far,
+                edge=0,
+            )
     if scene.place == "sea":
         pen.box(-2, -2, 130, horizon, fill=far, edge=0)
         foam = mix(far, (255, 255, 255), 0.45)
         for x, y in ((20, 5.5), (62, 9), (106, 5.5)):
-            pen.line((x - 8 + 12 * phase, horizon - y), (x + 8 + 12 * phase, horizon - y), fill=foam, width=2.6)
+            pen.line(
+                (x - 8 + 12 * phase, horizon - y),
+                (x + 8 + 12 * phase, horizon - y),
+                fill=foam,
+                width=2.6,
+            )
         pen.shape(*_wave(horizon - 16, 2, 128, phase), (130, -2), (-2, -2), fill=near, edge=0)
     else:
-        pen.shape(*_wave(horizon, 3.5, 150 if scene.place == "meadow" else 110, phase), (130, -2), (-2, -2), fill=far, edge=0)
-        pen.shape(*_wave(horizon - 15, 3.5, 180, phase + 0.4), (130, -2), (-2, -2), fill=near, edge=0)
+        pen.shape(
+            *_wave(horizon, 3.5, 150 if scene.place == "meadow" else 110, phase),
+            (130, -2),
+            (-2, -2),
+            fill=far,
+            edge=0,
+        )
+        pen.shape(
+            *_wave(horizon - 15, 3.5, 180, phase + 0.4), (130, -2), (-2, -2), fill=near, edge=0
+        )
     return canvas
 
 
@@ -481,4 +533,6 @@ def draw(scene: Scene, size: int = 128, seed: int = 0) -> Image.Image:
         y = _FOOT + float(rng.uniform(-3, 3)) - (12 if t.kind in ("balloon", "rocket") else 0)
         tint, share = _TINT[scene.time]
         _PAINTERS[t.kind](Pen(canvas, x, y, scale), mix(PALETTE[t.colour], tint, share * 0.12))
-    return canvas.resize((size, size), Image.Resampling.BOX if 512 % size == 0 else Image.Resampling.LANCZOS)
+    return canvas.resize(
+        (size, size), Image.Resampling.BOX if 512 % size == 0 else Image.Resampling.LANCZOS
+    )

@@ -5,7 +5,9 @@ import os
 
 # before anything imports huggingface_hub, which reads it once
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.pop("SDLEARN_MODEL", None)  # a learner's own setting must not decide which model is tested
+os.environ.pop(
+    "SDLEARN_MODEL", None
+)  # a learner's own setting must not decide which model is tested
 
 import pytest
 import torch
@@ -17,14 +19,23 @@ with contextlib.suppress(ImportError):
     import urllib3  # noqa: F401  tries a socket when imported, to learn of IPv6; do it before sockets are blocked
 
 LOOPBACK = ["127.0.0.1", "::1", "localhost"]
-ORDER = ("notebooks", "browser")  # the quick tests first: a broken formula shows before a kernel has started
+ORDER = (
+    "notebooks",
+    "browser",
+)  # the quick tests first: a broken formula shows before a kernel has started
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.allow_hosts(LOOPBACK))  # the lab server, the browser and kernels
-    items.sort(key=lambda item: max((i + 1 for i, name in enumerate(ORDER) if item.get_closest_marker(name)), default=0))
+            item.add_marker(
+                pytest.mark.allow_hosts(LOOPBACK)
+            )  # the lab server, the browser and kernels
+    items.sort(
+        key=lambda item: max(
+            (i + 1 for i, name in enumerate(ORDER) if item.get_closest_marker(name)), default=0
+        )
+    )
 
 
 @pytest.fixture(scope="session")

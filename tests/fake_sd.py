@@ -23,9 +23,26 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 # what differs in the shrunken model: no size equals one of Tiny SD's or of the real one's
 SHRUNKEN = {
-    "unet": {"block_out_channels": (16, 32, 48, 48), "sample_size": 24, "cross_attention_dim": 48, "attention_head_dim": 4, "norm_num_groups": 8},
-    "vae": {"block_out_channels": (16, 16, 32, 32), "sample_size": 192, "norm_num_groups": 8, "scaling_factor": 0.31},
-    "text_encoder": {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "projection_dim": 48},
+    "unet": {
+        "block_out_channels": (16, 32, 48, 48),
+        "sample_size": 24,
+        "cross_attention_dim": 48,
+        "attention_head_dim": 4,
+        "norm_num_groups": 8,
+    },
+    "vae": {
+        "block_out_channels": (16, 16, 32, 32),
+        "sample_size": 192,
+        "norm_num_groups": 8,
+        "scaling_factor": 0.31,
+    },
+    "text_encoder": {
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "projection_dim": 48,
+    },
 }
 PNDM = {
     "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085,
@@ -44,9 +61,15 @@ def tokenizer(length: int = 77):
     specials = [t for t in vocabulary if t.startswith("<|")]
     words = text.merges(SimpleNamespace(tokenizer=hub.load_tokenizer()))
     pairs = list(product(ascii_lowercase, repeat=2))
-    others = [*pairs, *((a, b + "</w>") for a, b in pairs), *((a + b, c + "</w>") for (a, b), c in product(pairs, "adeghklnorsty"))]
+    others = [
+        *pairs,
+        *((a, b + "</w>") for a, b in pairs),
+        *((a + b, c + "</w>") for (a, b), c in product(pairs, "adeghklnorsty")),
+    ]
     merges = list(dict.fromkeys([*words, *others]))
-    pieces = dict.fromkeys([*(t for t in vocabulary if t not in specials), *("".join(m) for m in merges), *specials])
+    pieces = dict.fromkeys(
+        [*(t for t in vocabulary if t not in specials), *("".join(m) for m in merges), *specials]
+    )
     return hub.build_tokenizer({t: i for i, t in enumerate(pieces)}, merges, length)
 
 
@@ -55,7 +78,17 @@ def parts(shrink: dict = SHRUNKEN, words=None):
     from transformers import CLIPTextConfig, CLIPTextModel
 
     ids = {} if words is None else {"vocab_size": len(words)}
-    config = CLIPTextConfig(**{**hub.SD15_TEXT, "hidden_act": "quick_gelu", "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1, **shrink.get("text_encoder", {}), **ids})
+    config = CLIPTextConfig(
+        **{
+            **hub.SD15_TEXT,
+            "hidden_act": "quick_gelu",
+            "bos_token_id": 0,
+            "eos_token_id": 2,
+            "pad_token_id": 1,
+            **shrink.get("text_encoder", {}),
+            **ids,
+        }
+    )
     return {
         "text_encoder": CLIPTextModel(config).eval(),
         "unet": hub.build_unet(**{**hub.SD15_UNET, **shrink.get("unet", {})}).eval(),
@@ -63,7 +96,9 @@ def parts(shrink: dict = SHRUNKEN, words=None):
     }
 
 
-def folder(path: Path, shrink: dict = SHRUNKEN, variant: str | None = "fp16", seed: int = 0) -> Path:
+def folder(
+    path: Path, shrink: dict = SHRUNKEN, variant: str | None = "fp16", seed: int = 0
+) -> Path:
     """Write a model folder, part by part, so that the full size never stands in memory whole. ``variant`` None gives the plain file names."""
     hub.quiet()
     path.mkdir(parents=True)
@@ -73,7 +108,12 @@ def folder(path: Path, shrink: dict = SHRUNKEN, variant: str | None = "fp16", se
     (path / "tokenizer" / "tokenizer.json").unlink()  # the originals have vocab.json and merges.txt
     state = json.loads(words.backend_tokenizer.to_str())["model"]
     (path / "tokenizer" / "vocab.json").write_text(json.dumps(state["vocab"]), encoding="utf-8")
-    (path / "tokenizer" / "merges.txt").write_text("#version: 0.2\n" + "\n".join(m if isinstance(m, str) else " ".join(m) for m in state["merges"]) + "\n", encoding="utf-8")
+    (path / "tokenizer" / "merges.txt").write_text(
+        "#version: 0.2\n"
+        + "\n".join(m if isinstance(m, str) else " ".join(m) for m in state["merges"])
+        + "\n",
+        encoding="utf-8",
+    )
     (path / "tokenizer" / "tokenizer_config.json").write_text(json.dumps({
         "add_prefix_space": False, "bos_token": "<|startoftext|>", "do_lower_case": True, "eos_token": "<|endoftext|>", "errors": "replace",
         "model_max_length": 77, "pad_token": "<|endoftext|>", "tokenizer_class": "CLIPTokenizer", "unk_token": "<|endoftext|>",
@@ -87,10 +127,19 @@ def folder(path: Path, shrink: dict = SHRUNKEN, variant: str | None = "fp16", se
         (file,) = (path / name).glob("*.safetensors")
         file.unlink()
         prefix = "text_model." if name == "text_encoder" else ""  # as transformers 4 wrote it
-        weights = {prefix + k.removeprefix("text_model."): v.contiguous() for k, v in part.state_dict().items()}
+        weights = {
+            prefix + k.removeprefix("text_model."): v.contiguous()
+            for k, v in part.state_dict().items()
+        }
         save_file(weights, path / name / f"{file.stem}{dot}.safetensors", metadata={"format": "pt"})
         config = path / name / "config.json"
-        changed = {"_diffusers_version": "0.6.0"} if name == "vae" else {"torch_dtype": "float32"} if name == "text_encoder" else {}
+        changed = (
+            {"_diffusers_version": "0.6.0"}
+            if name == "vae"
+            else {"torch_dtype": "float32"}
+            if name == "text_encoder"
+            else {}
+        )
         known = {k: v for k, v in json.loads(config.read_text()).items() if k != "dtype"}
         config.write_text(json.dumps(known | changed, indent=2))
         del part, weights

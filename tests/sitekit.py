@@ -51,10 +51,31 @@ def folder() -> Path:
 def executed():
     """The notebook of controls, after its kernel has gone."""
     root = folder() / "repository"
-    shutil.copytree(site.ROOT, root, ignore=shutil.ignore_patterns(".*", "runs", "site", "tests", "*.safetensors", "*.gif", "__pycache__", "*.egg-info", "class-kit"))
-    cells = [nbformat.v4.new_markdown_cell("# 07 Controls\n\nOne of each kind."), *(nbformat.v4.new_code_cell(source.strip()) for source in CELLS)]
+    shutil.copytree(
+        site.ROOT,
+        root,
+        ignore=shutil.ignore_patterns(
+            ".*",
+            "runs",
+            "site",
+            "tests",
+            "*.safetensors",
+            "*.gif",
+            "__pycache__",
+            "*.egg-info",
+            "class-kit",
+        ),
+    )
+    cells = [
+        nbformat.v4.new_markdown_cell("# 07 Controls\n\nOne of each kind."),
+        *(nbformat.v4.new_code_cell(source.strip()) for source in CELLS),
+    ]
     nb = nbformat.v4.new_notebook(cells=cells)
-    nb.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nb.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(nb, root / CONTROLS)
     return site.executed(root / CONTROLS, folder() / "cache")
 
@@ -64,4 +85,9 @@ def built() -> tuple[Path, list[str]]:
     """The site's folder, and what was wrong with it."""
     nb = executed()
     out = folder() / "site"
-    return out, site.build(out, {CONTROLS: nb}, root=folder() / "repository", repository="https://example.org/me/course")
+    return out, site.build(
+        out,
+        {CONTROLS: nb},
+        root=folder() / "repository",
+        repository="https://example.org/me/course",
+    )

@@ -12,7 +12,13 @@ from tools import bench, figures
 
 @pytest.mark.parametrize(
     ("measured", "more", "verdict"),
-    [(5.0, False, "aim reached"), (8.0, False, "reached"), (20.0, False, "MISSED"), (20.0, True, "aim reached"), (8.0, True, "MISSED")],
+    [
+        (5.0, False, "aim reached"),
+        (8.0, False, "reached"),
+        (20.0, False, "MISSED"),
+        (20.0, True, "aim reached"),
+        (8.0, True, "MISSED"),
+    ],
 )
 def test_verdict(measured, more, verdict):
     least, aim = (9, 20) if more else (10, 5)
@@ -24,9 +30,14 @@ def test_table_and_readme(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- bench:start -->\nold\n<!-- bench:end -->\nafter\n")
     text = bench.table([bench.Row("a", 1.234, "s", 2, 1), bench.Row("b", 512.3, "MB")])
-    assert text.splitlines()[2:] == ["| a | **1.23** s | 2 | 1 | reached |", "| b | **512** MB |  |  |  |"]
+    assert text.splitlines()[2:] == [
+        "| a | **1.23** s | 2 | 1 | reached |",
+        "| b | **512** MB |  |  |  |",
+    ]
     bench.write_readme(text, readme)
-    assert readme.read_text() == f"before\n<!-- bench:start -->\n{text}\n<!-- bench:end -->\nafter\n"
+    assert (
+        readme.read_text() == f"before\n<!-- bench:start -->\n{text}\n<!-- bench:end -->\nafter\n"
+    )
     readme.write_text("no markers")
     with pytest.raises(ValueError, match="markers"):
         bench.write_readme(text, readme)
@@ -44,7 +55,9 @@ def test_pictures_equal_the_library_and_every_part_is_timed(pipe, monkeypatch):
 def test_quality_is_read_and_never_invented(tmp_path, capsys):
     assert list(bench.quality(tmp_path)) == [] and "not measured yet" in capsys.readouterr().err
     fidelity = {"seen": {"all_named": {"value": 97.0}}, "held_out": {"all_named": {"value": 70.0}}}
-    (tmp_path / "evaluation.json").write_text(json.dumps({"autoencoder": {"held_out": {"psnr": {"value": 34.5}}}, "fidelity": fidelity}))
+    (tmp_path / "evaluation.json").write_text(
+        json.dumps({"autoencoder": {"held_out": {"psnr": {"value": 34.5}}}, "fidelity": fidelity})
+    )
     assert [r.verdict for r in bench.quality(tmp_path)] == ["aim reached", "reached", "MISSED"]
 
 

@@ -18,15 +18,28 @@ def found():
 
 def test_every_rung_is_measured(found):
     assert [r["rung"] for r in found["rungs"]] == list(bench_gpu.RUNGS)
-    assert all(r["seconds"] > 0 and r["seconds_per_step"] == pytest.approx(r["seconds"] / 2) and r["peak_gb"] is None for r in found["rungs"])
+    assert all(
+        r["seconds"] > 0
+        and r["seconds_per_step"] == pytest.approx(r["seconds"] / 2)
+        and r["peak_gb"] is None
+        for r in found["rungs"]
+    )
     assert found["training"]["pictures_per_second"] > 0
 
 
 def test_rungs_are_those_of_the_ladder():
     from sdlearn import memory
 
-    known = {r.name for device in ("cuda", "mps") for gb in (24.0, 3.0, 1.0) for r in memory.ladder(gb, device, hub.MODELS["sd15"])}
-    assert {name for names in bench_gpu.RUNGS.values() for name in names} == known - {"tiny", "half"}
+    known = {
+        r.name
+        for device in ("cuda", "mps")
+        for gb in (24.0, 3.0, 1.0)
+        for r in memory.ladder(gb, device, hub.MODELS["sd15"])
+    }
+    assert {name for names in bench_gpu.RUNGS.values() for name in names} == known - {
+        "tiny",
+        "half",
+    }
 
 
 def test_chapter_05_can_read_it(found, tmp_path):
@@ -39,11 +52,26 @@ def test_chapter_05_can_read_it(found, tmp_path):
 def test_table(found):
     rows = [{**r, "peak_gb": 2.5} for r in found["rungs"]]
     ways = [{"way": "latents", "side": 512, "steps": 25, "seconds": 1.5, "peak_gb": 3.0}]
-    text = bench_gpu.table({**found, "rungs": rows, "ways": ways, "device": "Some GPU", "date": "2026-01-01", "torch": "2"})
-    assert "Some GPU, 2026-01-01" in text and text.count("2.50 GB") == len(rows) and "| latents | 512 px | 1.50 s | 3.00 GB |" in text
+    text = bench_gpu.table(
+        {
+            **found,
+            "rungs": rows,
+            "ways": ways,
+            "device": "Some GPU",
+            "date": "2026-01-01",
+            "torch": "2",
+        }
+    )
+    assert (
+        "Some GPU, 2026-01-01" in text
+        and text.count("2.50 GB") == len(rows)
+        and "| latents | 512 px | 1.50 s | 3.00 GB |" in text
+    )
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), None])
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."), None]
+)
 def test_what_does_not_fit_is_left_out(monkeypatch, capsys, error):
     """No row is invented for a rung that ran out of memory."""
     real = bench_gpu.two_pictures
@@ -58,7 +86,9 @@ def test_what_does_not_fit_is_left_out(monkeypatch, capsys, error):
     monkeypatch.setattr(bench_gpu, "two_pictures", two_pictures)
     monkeypatch.setattr(bench_gpu, "RUNGS", {"whole": ["batch"], "single": ["single"]})
     found = bench_gpu.measure(hub.random_pipeline, "cpu", steps=1, sides=(), train=(2, 1))
-    assert [r["rung"] for r in found["rungs"]] == ["whole"] and "single: not enough memory" in capsys.readouterr().err
+    assert [r["rung"] for r in found["rungs"]] == [
+        "whole"
+    ] and "single: not enough memory" in capsys.readouterr().err
 
 
 def test_when_nothing_fits_nothing_is_written(monkeypatch, tmp_path, capsys):
@@ -72,7 +102,10 @@ def test_when_nothing_fits_nothing_is_written(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(hub, "random_sd15", lambda *args: hub.random_pipeline())
     monkeypatch.setattr(bench_gpu.memory, "settle", lambda pipe, *args: pipe)
     assert bench_gpu.main(tmp_path / "bench_gpu.json") == 1
-    assert "No rung of the ladder fits" in capsys.readouterr().err and not (tmp_path / "bench_gpu.json").exists()
+    assert (
+        "No rung of the ladder fits" in capsys.readouterr().err
+        and not (tmp_path / "bench_gpu.json").exists()
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA GPU")

@@ -25,13 +25,25 @@ def wheel(folder, name, version, *needs, tag="py3-none-any", code=""):
     path = folder / f"{name}-{version}-{tag}.whl"
     files = {
         f"{name}.py": f"VERSION = {version!r}\n{code}",
-        f"{info}/METADATA": "\n".join(["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {need}" for need in needs), *extras, "", ""]),
+        f"{info}/METADATA": "\n".join(
+            [
+                "Metadata-Version: 2.1",
+                f"Name: {name}",
+                f"Version: {version}",
+                *(f"Requires-Dist: {need}" for need in needs),
+                *extras,
+                "",
+                "",
+            ]
+        ),
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
     with zipfile.ZipFile(path, "w") as archive:
         for file, text in files.items():
             archive.writestr(file, text)
-        archive.writestr(f"{info}/RECORD", "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"]))
+        archive.writestr(
+            f"{info}/RECORD", "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
+        )
     return path
 
 
@@ -57,7 +69,12 @@ def target(system="linux", python="3.12"):
 
 NEEDS = {
     "lab": ("kernel>=2", "terminal; os_name == 'nt'", "events[checked]"),
-    "kernel": ("appnope; platform_system == 'Darwin'", "pexpect; sys_platform != 'win32'", "old; python_version < '3.12'", "bar; extra == 'test'"),
+    "kernel": (
+        "appnope; platform_system == 'Darwin'",
+        "pexpect; sys_platform != 'win32'",
+        "old; python_version < '3.12'",
+        "bar; extra == 'test'",
+    ),
     "events": ("rules; extra == 'checked'", "spare; extra == 'other'"),
 }
 
@@ -83,14 +100,20 @@ def test_each_system_gets_what_it_needs_and_nothing_else(tmp_path, system, names
     carry.fetch(tmp_path, ["lab==2.0"], target(system), shelf)
     assert set(carry.fitting(tmp_path, target(system))) == names
     assert carry.missing(tmp_path, ["lab==2.0"], target(system)) == []
-    assert [r.name for r in carry.missing(tmp_path, ["lab==2.0"], target(system, "3.13"))] == ["lab"], "a wheel of another Python does not count"
+    assert [r.name for r in carry.missing(tmp_path, ["lab==2.0"], target(system, "3.13"))] == [
+        "lab"
+    ], "a wheel of another Python does not count"
 
 
 def test_one_folder_serves_several_systems(tmp_path):
     for system in ("linux", "windows"):
         carry.fetch(tmp_path, ["lab==2.0"], target(system), shelf)
-    assert not carry.missing(tmp_path, ["lab==2.0"], target("linux")) and not carry.missing(tmp_path, ["lab==2.0"], target("windows"))
-    assert len(list(tmp_path.glob("lab-*.whl"))) == 2 and len(list(tmp_path.glob("kernel-*.whl"))) == 1
+    assert not carry.missing(tmp_path, ["lab==2.0"], target("linux")) and not carry.missing(
+        tmp_path, ["lab==2.0"], target("windows")
+    )
+    assert (
+        len(list(tmp_path.glob("lab-*.whl"))) == 2 and len(list(tmp_path.glob("kernel-*.whl"))) == 1
+    )
 
 
 def test_too_old_a_wheel_is_missing_and_an_endless_search_ends(tmp_path):
@@ -103,18 +126,29 @@ def test_too_old_a_wheel_is_missing_and_an_endless_search_ends(tmp_path):
 def test_fetched_is_the_version_that_is_tested_here():
     numpy = version("numpy")
     assert carry.pin(Requirement("numpy>=1")) == f"numpy=={numpy}"
-    assert carry.pin(Requirement("torch>=2")) == "torch==" + version("torch").split("+")[0], "a local build's name is no version to ask for"
-    assert carry.pin(Requirement("numpy<1")) == "numpy<1" and carry.pin(Requirement("no-such-package-here>=3")) == "no-such-package-here>=3"
+    assert carry.pin(Requirement("torch>=2")) == "torch==" + version("torch").split("+")[0], (
+        "a local build's name is no version to ask for"
+    )
+    assert (
+        carry.pin(Requirement("numpy<1")) == "numpy<1"
+        and carry.pin(Requirement("no-such-package-here>=3")) == "no-such-package-here>=3"
+    )
 
 
 def test_the_installed_environment_is_closed_under_its_own_markers():
     """The markers as read here agree with what pip installed here: nothing that this system needs is called unneeded."""
     own = carry.Target(carry.SYSTEMS[carry.here()], f"{sys.version_info[0]}.{sys.version_info[1]}")
-    lines = [Requirement(line) for name in ("jupyterlab", "ipykernel", "nbclient", "pytest", "tqdm") for line in requires(name)]
+    lines = [
+        Requirement(line)
+        for name in ("jupyterlab", "ipykernel", "nbclient", "pytest", "tqdm")
+        for line in requires(name)
+    ]
     for requirement in lines:
         if own.takes(requirement, set()):
             version(requirement.name)  # raises if it is not installed
-    windows = {r.name for r in lines if target("windows").takes(r, set())} - {r.name for r in lines if own.takes(r, set())}
+    windows = {r.name for r in lines if target("windows").takes(r, set())} - {
+        r.name for r in lines if own.takes(r, set())
+    }
     assert "colorama" in windows or own.system.os_name == "nt"
 
 
@@ -127,26 +161,36 @@ def test_copy_holds_what_git_tracks(tmp_path):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
     carry.copy_repository(folder, root)
-    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {"run.py", "sdlearn/a.py"}
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {
+        "run.py",
+        "sdlearn/a.py",
+    }
     shutil.rmtree(folder)
     if shutil.which("git"):
         subprocess.run(["git", "init", "-q"], cwd=root, check=True)
         subprocess.run(["git", "add", "run.py"], cwd=root, check=True)
         carry.copy_repository(folder, root)
-        assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {"run.py"}
+        assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == {
+            "run.py"
+        }
 
 
 def test_folder_inside_the_repository_does_not_copy_itself(tmp_path):
     (tmp_path / "run.py").write_text("x")
     for _ in range(2):
         carry.copy_repository(tmp_path / "kit", tmp_path)
-    assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("run.py"))] == ["kit/run.py", "run.py"]
+    assert [p.relative_to(tmp_path).as_posix() for p in sorted(tmp_path.rglob("run.py"))] == [
+        "kit/run.py",
+        "run.py",
+    ]
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("years of work")
     assert carry.main([str(tmp_path)]) == 1
-    assert "something else" in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+    assert "something else" in capsys.readouterr().err and [p.name for p in tmp_path.iterdir()] == [
+        "thesis.txt"
+    ]
 
 
 @pytest.fixture
@@ -156,10 +200,16 @@ def root(tmp_path, monkeypatch):
     (root / "sdlearn").mkdir(parents=True)
     shutil.copyfile(ROOT / "run.py", root / "run.py")
     (root / "requirements.txt").write_text("torch==9.9  # the model\nlab==2.0\n")
-    (root / "pyproject.toml").write_text('[project]\nname = "sdlearn"\nversion = "0"\n[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n')
+    (root / "pyproject.toml").write_text(
+        '[project]\nname = "sdlearn"\nversion = "0"\n[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
     (root / "backend.py").write_text(BACKEND)
-    (root / "sdlearn" / "doctor.py").write_text("import torch, lab, rules, os\nprint('doctor', torch.VERSION, lab.VERSION, os.path.expanduser('~'))\n")
-    monkeypatch.setattr(carry, "copy_repository", lambda folder: shutil.copytree(root, folder, dirs_exist_ok=True))
+    (root / "sdlearn" / "doctor.py").write_text(
+        "import torch, lab, rules, os\nprint('doctor', torch.VERSION, lab.VERSION, os.path.expanduser('~'))\n"
+    )
+    monkeypatch.setattr(
+        carry, "copy_repository", lambda folder: shutil.copytree(root, folder, dirs_exist_ok=True)
+    )
     return root
 
 
@@ -178,7 +228,13 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
 def fake_download(wheels, lines, target, extra):
     for line in lines:
         name = Requirement(line).name
-        wheel(wheels, name, "9.9" if name == "torch" else "2.0", *NEEDS.get(name, ()), tag=own_tag() if name == "torch" else "py3-none-any")
+        wheel(
+            wheels,
+            name,
+            "9.9" if name == "torch" else "2.0",
+            *NEEDS.get(name, ()),
+            tag=own_tag() if name == "torch" else "py3-none-any",
+        )
 
 
 def test_carried_folder_installs_with_the_network_shut(root, tmp_path, monkeypatch, capfd):
@@ -194,20 +250,31 @@ def test_carried_folder_installs_with_the_network_shut(root, tmp_path, monkeypat
         (stubs / name).write_text(f'#!/bin/sh\necho "{name} $*" in "$PWD" >> "{said}"\n')
         (stubs / name).chmod(0o755)
     if os.name != "nt":
-        subprocess.run(["sh", str(folder / "start.sh")], env={**os.environ, "PATH": f"{stubs}{os.pathsep}{os.environ['PATH']}"}, check=True)
-        assert said.read_text() == f"python{sys.version_info[0]}.{sys.version_info[1]} run.py lab in {folder}\n", "the Python that the packages are for comes first"
+        subprocess.run(
+            ["sh", str(folder / "start.sh")],
+            env={**os.environ, "PATH": f"{stubs}{os.pathsep}{os.environ['PATH']}"},
+            check=True,
+        )
+        assert (
+            said.read_text()
+            == f"python{sys.version_info[0]}.{sys.version_info[1]} run.py lab in {folder}\n"
+        ), "the Python that the packages are for comes first"
     monkeypatch.setenv("HOME", "/nowhere")
     assert carry.check(folder) > 0
     out = capfd.readouterr().out
     assert "doctor 9.9 2.0" in out and "/nowhere" not in out
-    assert "carried build" in out and not (folder / ".venv").exists(), "the check leaves the stick as it was"
+    assert "carried build" in out and not (folder / ".venv").exists(), (
+        "the check leaves the stick as it was"
+    )
 
 
 def test_check_says_when_the_folder_does_not_install(root, capfd):
     wheel(root / "wheels", "torch", "9.9", tag="cp310-cp310-win_amd64")
     with pytest.raises(run.Help, match="does not install"):
         carry.check(root)
-    assert "Python 3.10 on win_amd64" in capfd.readouterr().err, "and the launcher's own words say why"
+    assert "Python 3.10 on win_amd64" in capfd.readouterr().err, (
+        "and the launcher's own words say why"
+    )
 
 
 # ------------------------------------------------------------------------------------------------ the launcher
@@ -215,12 +282,30 @@ def test_check_says_when_the_folder_does_not_install(root, capfd):
 
 def test_launcher_takes_wheels_only_where_they_fit(tmp_path):
     assert run.carried(tmp_path / "wheels", (3, 12), "Linux", "x86_64") == []
-    for tag in ("cp312-cp312-manylinux_2_28_x86_64", "cp312-cp312-win_amd64", "cp313-cp313-macosx_11_0_arm64", "cp313-cp313-manylinux_2_28_aarch64"):
+    for tag in (
+        "cp312-cp312-manylinux_2_28_x86_64",
+        "cp312-cp312-win_amd64",
+        "cp313-cp313-macosx_11_0_arm64",
+        "cp313-cp313-manylinux_2_28_aarch64",
+    ):
         wheel(tmp_path, "torch", "2.13.0+cpu", tag=tag)
-    for fits in [((3, 12, 4), "Linux", "x86_64"), ((3, 12), "Windows", "AMD64"), ((3, 13), "Darwin", "arm64"), ((3, 13), "Linux", "aarch64")]:
+    for fits in [
+        ((3, 12, 4), "Linux", "x86_64"),
+        ((3, 12), "Windows", "AMD64"),
+        ((3, 13), "Darwin", "arm64"),
+        ((3, 13), "Linux", "aarch64"),
+    ]:
         assert run.carried(tmp_path, *fits) == ["--no-index", "--find-links", str(tmp_path)]
-    for odd in [((3, 11), "Linux", "x86_64"), ((3, 13), "Windows", "AMD64"), ((3, 12), "Darwin", "arm64"), ((3, 12), "Windows", "ARM64")]:
-        with pytest.raises(run.Help, match=r"Python 3.12 on win_amd64.*this is Python 3.1\d on (Linux|Windows|Darwin)"):
+    for odd in [
+        ((3, 11), "Linux", "x86_64"),
+        ((3, 13), "Windows", "AMD64"),
+        ((3, 12), "Darwin", "arm64"),
+        ((3, 12), "Windows", "ARM64"),
+    ]:
+        with pytest.raises(
+            run.Help,
+            match=r"Python 3.12 on win_amd64.*this is Python 3.1\d on (Linux|Windows|Darwin)",
+        ):
             run.carried(tmp_path, *odd)
 
 
@@ -231,13 +316,23 @@ def test_every_system_that_carry_names_is_one_the_launcher_accepts(tmp_path, nam
     for python in carry.PYTHONS:
         number = tuple(map(int, python.split(".")))
         run.check_python(number, system.platform_system, system.platform_machine)
-        wheel(tmp_path / python, "torch", "2.13.0", tag=f"cp{number[0]}{number[1]}-cp{number[0]}{number[1]}-{system.platforms[0]}")
+        wheel(
+            tmp_path / python,
+            "torch",
+            "2.13.0",
+            tag=f"cp{number[0]}{number[1]}-cp{number[0]}{number[1]}-{system.platforms[0]}",
+        )
         assert "torch" in carry.fitting(tmp_path / python, carry.Target(system, python))
-        assert run.carried(tmp_path / python, number, system.platform_system, system.platform_machine)
+        assert run.carried(
+            tmp_path / python, number, system.platform_system, system.platform_machine
+        )
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("SDLEARN_CARRIED" not in os.environ, reason="SDLEARN_CARRIED names no folder made by `python run.py carry`")
+@pytest.mark.skipif(
+    "SDLEARN_CARRIED" not in os.environ,
+    reason="SDLEARN_CARRIED names no folder made by `python run.py carry`",
+)
 def test_the_real_folder_installs(capfd):
     """A folder made by the command, installed in an empty home without network: its doctor loads the model and takes a step of it."""
     assert carry.check(Path(os.environ["SDLEARN_CARRIED"])) > 1000

@@ -28,35 +28,82 @@ CASES: dict[str, Case] = {}
 _four = [np.random.default_rng(i).integers(0, 255, (8, 8, 3), dtype=np.uint8) for i in range(4)]
 CASES |= {
     "00.1": Case(48.0, [1 / 48, 64, 12, 3]),
-    "00.2": Case(lambda pictures, steps: 2 * pictures * steps, [lambda pictures, steps: pictures * steps, lambda _, steps: 2 * steps, lambda pictures, steps: pictures * steps**2]),
+    "00.2": Case(
+        lambda pictures, steps: 2 * pictures * steps,
+        [
+            lambda pictures, steps: pictures * steps,
+            lambda _, steps: 2 * steps,
+            lambda pictures, steps: pictures * steps**2,
+        ],
+    ),
     "00.3": Case(_four, [_four[:3], [_four[0]] * 4, [_four[0], _four[1], _four[0], _four[2]]]),
 }
 
 _latent = torch.arange(256.0).reshape(1, 4, 8, 8)
 CASES |= {
-    "01.1": Case(lambda channels, factor: 3 * factor**2 / channels, [lambda c, f: f**2 / c, lambda c, f: c / (3 * f**2), lambda c, f: 3 * f / c, lambda c, f: 48]),
+    "01.1": Case(
+        lambda channels, factor: 3 * factor**2 / channels,
+        [
+            lambda c, f: f**2 / c,
+            lambda c, f: c / (3 * f**2),
+            lambda c, f: 3 * f / c,
+            lambda c, f: 48,
+        ],
+    ),
     "01.2": Case(
         lambda a, b: 10 * torch.log10(4 / (a - b).square().mean()),
-        [lambda a, b, peak=peak: 10 * torch.log10(peak / (a - b).square().mean()) for peak in (1, 2, 255**2)],
+        [
+            lambda a, b, peak=peak: 10 * torch.log10(peak / (a - b).square().mean())
+            for peak in (1, 2, 255**2)
+        ],
     ),
     "01.3": Case(
         lambda mean, logvar, noise: mean + torch.exp(logvar / 2) * noise,
-        [lambda m, v, n: m + v.exp() * n, lambda m, v, n: m + v * n, lambda m, v, n: m + v.exp().sqrt(), lambda m, v, n: n + (v / 2).exp() * m],
+        [
+            lambda m, v, n: m + v.exp() * n,
+            lambda m, v, n: m + v * n,
+            lambda m, v, n: m + v.exp().sqrt(),
+            lambda m, v, n: n + (v / 2).exp() * m,
+        ],
     ),
-    "01.4": Case((_latent, torch.cat([_latent[..., :4], -_latent[..., 4:]], -1)), [(_latent, _latent.clone()), (_latent, -_latent - 1), (_latent, _latent[..., :4])]),
+    "01.4": Case(
+        (_latent, torch.cat([_latent[..., :4], -_latent[..., 4:]], -1)),
+        [(_latent, _latent.clone()), (_latent, -_latent - 1), (_latent, _latent[..., :4])],
+    ),
 }
 
 _smooth = torch.linspace(-1, 1, 32).expand(3, 3, 32, 32)
 _falling = torch.linspace(1, 0.1, 100)
 CASES |= {
-    "03.1": Case(lambda abar: (1 - abar) ** 0.5, [lambda a: 1 - a, lambda a: a**0.5, lambda a: 1.0, lambda a: 1 / (1 - a) ** 0.5, lambda a: 2 * (1 - a) ** 0.5]),
+    "03.1": Case(
+        lambda abar: (1 - abar) ** 0.5,
+        [
+            lambda a: 1 - a,
+            lambda a: a**0.5,
+            lambda a: 1.0,
+            lambda a: 1 / (1 - a) ** 0.5,
+            lambda a: 2 * (1 - a) ** 0.5,
+        ],
+    ),
     "03.2": Case(353, [354, 352, 999, 500, 0]),
     "03.3": Case(
-        lambda x, v, abar: (abar**0.5 * v + (1 - abar) ** 0.5 * x, abar**0.5 * x - (1 - abar) ** 0.5 * v),
+        lambda x, v, abar: (
+            abar**0.5 * v + (1 - abar) ** 0.5 * x,
+            abar**0.5 * x - (1 - abar) ** 0.5 * v,
+        ),
         [
-            lambda x, v, abar: (abar**0.5 * x - (1 - abar) ** 0.5 * v, abar**0.5 * v + (1 - abar) ** 0.5 * x),
-            lambda x, v, abar: (abar**0.5 * v - (1 - abar) ** 0.5 * x, abar**0.5 * x - (1 - abar) ** 0.5 * v),
-            lambda x, v, abar: (abar**0.5 * v + (1 - abar) ** 0.5 * x, abar**0.5 * x + (1 - abar) ** 0.5 * v),
+            lambda x, v, abar: (
+                abar**0.5 * x - (1 - abar) ** 0.5 * v,
+                abar**0.5 * v + (1 - abar) ** 0.5 * x,
+            ),
+            lambda x, v, abar: (
+                abar**0.5 * v - (1 - abar) ** 0.5 * x,
+                abar**0.5 * x - (1 - abar) ** 0.5 * v,
+            ),
+            lambda x, v, abar: (
+                abar**0.5 * v + (1 - abar) ** 0.5 * x,
+                abar**0.5 * x + (1 - abar) ** 0.5 * v,
+            ),
             lambda x, v, abar: (abar * v + (1 - abar) * x, abar * x - (1 - abar) * v),
         ],
     ),
@@ -68,7 +115,11 @@ CASES |= {
             ("a wider net learns faster", _falling.flip(0), _smooth),
             ("a wider net learns faster", _falling / 0 * 0, _smooth),
             ("a wider net learns faster", _falling, _smooth[0]),
-            ("a wider net learns faster", _falling, torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))),
+            (
+                "a wider net learns faster",
+                _falling,
+                torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)),
+            ),
         ],
     ),
 }
@@ -96,7 +147,15 @@ CASES |= {
     ),
     "02.4": Case(
         lambda u: 1 - u,
-        [lambda u: u, torch.ones_like, lambda u: 1 - u / 2, lambda u: (u < 0.5).float(), lambda u: torch.cos(20 * u), lambda u: 0.5 - u / 2, lambda u: 1 - u[:10]],
+        [
+            lambda u: u,
+            torch.ones_like,
+            lambda u: 1 - u / 2,
+            lambda u: (u < 0.5).float(),
+            lambda u: torch.cos(20 * u),
+            lambda u: 0.5 - u / 2,
+            lambda u: 1 - u[:10],
+        ],
     ),
 }
 
@@ -120,23 +179,61 @@ def _glue_first(pieces, pair):
 
 def _glue_overlapping(pieces, pair):
     hits = [i for i in range(len(pieces) - 1) if (pieces[i], pieces[i + 1]) == tuple(pair)]
-    return ["".join(pair) if i in hits else piece for i, piece in enumerate(pieces) if i - 1 not in hits or i in hits]
+    return [
+        "".join(pair) if i in hits else piece
+        for i, piece in enumerate(pieces)
+        if i - 1 not in hits or i in hits
+    ]
 
 
 CASES |= {
-    "04.1": Case(_glue, [_glue_first, _glue_overlapping, lambda pieces, pair: pieces, lambda pieces, pair: _glue(pieces, pair[::-1])]),
+    "04.1": Case(
+        _glue,
+        [
+            _glue_first,
+            _glue_overlapping,
+            lambda pieces, pair: pieces,
+            lambda pieces, pair: _glue(pieces, pair[::-1]),
+        ],
+    ),
     "04.2": Case(
         lambda n: torch.ones(n, n, dtype=torch.bool).tril(),
-        [lambda n: torch.ones(n, n).triu().bool(), lambda n: torch.ones(n, n).tril(-1).bool(), lambda n: torch.ones(n, n).bool(), lambda n: torch.ones(n, n).tril()],
+        [
+            lambda n: torch.ones(n, n).triu().bool(),
+            lambda n: torch.ones(n, n).tril(-1).bool(),
+            lambda n: torch.ones(n, n).bool(),
+            lambda n: torch.ones(n, n).tril(),
+        ],
     ),
-    "04.3": Case(torch.tensor(192.0).log().item(), [192, 1 / 192, 2 * torch.tensor(192.0).log().item(), torch.tensor(192.0).log2().item(), "much"]),
+    "04.3": Case(
+        torch.tensor(192.0).log().item(),
+        [
+            192,
+            1 / 192,
+            2 * torch.tensor(192.0).log().item(),
+            torch.tensor(192.0).log2().item(),
+            "much",
+        ],
+    ),
     "04.4": Case(
         lambda listens, token: listens.mean(0)[:, token].view(6, 6),
-        [lambda w, i: w.sum(0)[:, i].view(6, 6), lambda w, i: w.mean(0)[:, i].view(6, 6).T, lambda w, i: w[0, :, i].view(6, 6), lambda w, i: w.mean(0)[:, i]],
+        [
+            lambda w, i: w.sum(0)[:, i].view(6, 6),
+            lambda w, i: w.mean(0)[:, i].view(6, 6).T,
+            lambda w, i: w[0, :, i].view(6, 6),
+            lambda w, i: w.mean(0)[:, i],
+        ],
     ),
     "04.5": Case(
         ("a pink flower by day", "a white flower by day"),
-        [("a cat", "a cat"), ("a red cat", "a cat"), ("a red cat at night", "a blue house at night"), ("a red cat", "a red zebra"), ("a red cat", "a night cat"), 5],
+        [
+            ("a cat", "a cat"),
+            ("a red cat", "a cat"),
+            ("a red cat at night", "a blue house at night"),
+            ("a red cat", "a red zebra"),
+            ("a red cat", "a night cat"),
+            5,
+        ],
     ),
 }
 
@@ -151,9 +248,16 @@ def _walk(levels, order: int = 1, looks: int = 1):
         z, before = x * sigma[0], None
         for i in range(len(sigma) - 1):
             for _ in range(looks):
-                eps = predict(z / (sigma[i] ** 2 + 1) ** 0.5, np.interp(sigma[i], table, np.arange(len(table))))
+                eps = predict(
+                    z / (sigma[i] ** 2 + 1) ** 0.5,
+                    np.interp(sigma[i], table, np.arange(len(table))),
+                )
             d = sigma[i + 1] - sigma[i]
-            slope = eps if before is None or order == 1 else eps + (eps - before) * d / (2 * (sigma[i] - sigma[i - 1]))
+            slope = (
+                eps
+                if before is None or order == 1
+                else eps + (eps - before) * d / (2 * (sigma[i] - sigma[i - 1]))
+            )
             z, before = z + d * slope, eps
         return z
 
@@ -171,15 +275,27 @@ def _karras(n, low, high, rho=7):
 CASES |= {
     "05.1": Case(
         lambda unwanted, told, scale: unwanted + scale * (told - unwanted),
-        [lambda u, t, s: t + s * (t - u), lambda u, t, s: u + s * t, lambda u, t, s: t + s * (u - t), lambda u, t, s: u + s**2 * (t - u), lambda u, t, s: s * t - u],
+        [
+            lambda u, t, s: t + s * (t - u),
+            lambda u, t, s: u + s * t,
+            lambda u, t, s: t + s * (u - t),
+            lambda u, t, s: u + s**2 * (t - u),
+            lambda u, t, s: s * t - u,
+        ],
     ),
     "05.2": Case(
-        lambda x, eps, a_t, a_s: a_s**0.5 * (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5 + (1 - a_s) ** 0.5 * eps,
+        lambda x, eps, a_t, a_s: (
+            a_s**0.5 * (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5 + (1 - a_s) ** 0.5 * eps
+        ),
         [
             lambda x, eps, a_t, a_s: (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5,
             lambda x, eps, a_t, a_s: x - eps,
-            lambda x, eps, a_t, a_s: a_s * (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5 + (1 - a_s) * eps,
-            lambda x, eps, a_t, a_s: a_t**0.5 * (x - (1 - a_s) ** 0.5 * eps) / a_s**0.5 + (1 - a_t) ** 0.5 * eps,
+            lambda x, eps, a_t, a_s: (
+                a_s * (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5 + (1 - a_s) * eps
+            ),
+            lambda x, eps, a_t, a_s: (
+                a_t**0.5 * (x - (1 - a_s) ** 0.5 * eps) / a_s**0.5 + (1 - a_t) ** 0.5 * eps
+            ),
         ],
     ),
     "05.3": Case(
@@ -208,18 +324,34 @@ def _step(x, eps, here, there):
     return there**0.5 * (x - (1 - here) ** 0.5 * eps) / here**0.5 + (1 - there) ** 0.5 * eps
 
 
-_before, _after, _mask = Image.new("RGB", (32, 32), "green"), Image.new("RGB", (32, 32), "green"), Image.new("L", (32, 32))
+_before, _after, _mask = (
+    Image.new("RGB", (32, 32), "green"),
+    Image.new("RGB", (32, 32), "green"),
+    Image.new("L", (32, 32)),
+)
 _mask.paste(255, (16, 0, 32, 32))
 _after.paste("red", (18, 4, 30, 28))
 _white = Image.new("L", (32, 32), 255)
 CASES |= {
     "06.1": Case(
         lambda strength, steps: steps - int(steps * strength),
-        [lambda s, n: int(n * s), lambda s, n: n - round(n * s + 0.4), lambda s, n: n - n * s, lambda s, n: int(n * (1 - s)), lambda s, n: n],
+        [
+            lambda s, n: int(n * s),
+            lambda s, n: n - round(n * s + 0.4),
+            lambda s, n: n - n * s,
+            lambda s, n: int(n * (1 - s)),
+            lambda s, n: n,
+        ],
     ),
     "06.2": Case(
         lambda imagined, known, mask: mask * imagined + (1 - mask) * known,
-        [lambda i, k, m: m * k + (1 - m) * i, lambda i, k, m: m * i + k, lambda i, k, m: (i + k) / 2, lambda i, k, m: m * i, lambda i, k, m: i],
+        [
+            lambda i, k, m: m * k + (1 - m) * i,
+            lambda i, k, m: m * i + k,
+            lambda i, k, m: (i + k) / 2,
+            lambda i, k, m: m * i,
+            lambda i, k, m: i,
+        ],
     ),
     "06.3": Case(
         _step,
@@ -232,7 +364,13 @@ CASES |= {
     ),
     "06.4": Case(
         (_before, _mask, _after),
-        [(_before, _mask, _before), (_before, _white, _after), (_before, _mask, Image.new("RGB", (32, 32), "red")), (_before, _mask, _after.resize((16, 16))), 7],
+        [
+            (_before, _mask, _before),
+            (_before, _white, _after),
+            (_before, _mask, Image.new("RGB", (32, 32), "red")),
+            (_before, _mask, _after.resize((16, 16))),
+            7,
+        ],
     ),
 }
 
@@ -255,8 +393,14 @@ def test_exercise(id):
         verdict = judge(id, answer)
         assert verdict.state == "wrong", f"{id} accepts {answer!r}"
         assert len(verdict.text) > len(f"{id}: not yet. ") + 10, "a wrong answer gets a hint"
-        if isinstance(solution, (int, float)) and not isinstance(solution, bool) and (solution != int(solution) or abs(solution) >= 20):
-            assert not re.search(rf"(?<![\d.]){re.escape(f'{solution:g}')}(?![\d]|\.\d)", verdict.text), "the hint gives the number away"
+        if (
+            isinstance(solution, (int, float))
+            and not isinstance(solution, bool)
+            and (solution != int(solution) or abs(solution) >= 20)
+        ):
+            assert not re.search(
+                rf"(?<![\d.]){re.escape(f'{solution:g}')}(?![\d]|\.\d)", verdict.text
+            ), "the hint gives the number away"
         assert judge(id, answer) == verdict, "the same answer, the same verdict"
     if callable(solution):
         assert judge(id, lambda *args, **kwargs: ...).state == "gap"
@@ -277,7 +421,10 @@ def registry(monkeypatch):
 
     @exercise("90.2", hint="Think of both ends.")
     def _(answer):
-        yield close(answer(torch.zeros(2)), torch.ones(2)), "What is left where nothing is taken away?"
+        yield (
+            close(answer(torch.zeros(2)), torch.ones(2)),
+            "What is left where nothing is taken away?",
+        )
         yield close(answer(torch.ones(2)), torch.zeros(2)), ""
 
     @exercise("90.3", hint="It needs a function and its name.")
@@ -296,9 +443,14 @@ def test_number(registry):
 
 def test_function_shows_the_first_hint_that_applies(registry):
     assert judge("90.2", lambda x: 1 - x).state == "right"
-    assert judge("90.2", lambda x: x).text == "90.2: not yet. What is left where nothing is taken away?"
+    assert (
+        judge("90.2", lambda x: x).text
+        == "90.2: not yet. What is left where nothing is taken away?"
+    )
     assert judge("90.2", lambda x: 1 + 0 * x).text == "90.2: not yet. Think of both ends."
-    assert judge("90.2", lambda x: (1 - x)[:1]).state == "wrong", "broadcasting must not hide a wrong shape"
+    assert judge("90.2", lambda x: (1 - x)[:1]).state == "wrong", (
+        "broadcasting must not hide a wrong shape"
+    )
 
 
 def unfinished(x):
@@ -310,7 +462,21 @@ def half_done(x):
     return x * share
 
 
-@pytest.mark.parametrize("gap", [..., None, "...", " ", "…", lambda x: ..., lambda x: None, lambda x: (x, ...), unfinished, half_done])
+@pytest.mark.parametrize(
+    "gap",
+    [
+        ...,
+        None,
+        "...",
+        " ",
+        "…",
+        lambda x: ...,
+        lambda x: None,
+        lambda x: (x, ...),
+        unfinished,
+        half_done,
+    ],
+)
 def test_gap(registry, gap):
     verdict = judge("90.2", gap)
     assert verdict.state == "gap" and "not filled in yet" in verdict.text
@@ -327,10 +493,17 @@ def test_an_error_of_the_learner_is_one_sentence(registry):
     def broken(x):
         raise KeyError("abar\nsecond line")
 
-    assert judge("90.2", broken).text == "90.2: not yet; your code stopped with KeyError: 'abar\\nsecond line'. Think of both ends."
-    assert judge("90.2", lambda x: x.no_such_thing).text.startswith("90.2: not yet; your code stopped with AttributeError: ")
+    assert (
+        judge("90.2", broken).text
+        == "90.2: not yet; your code stopped with KeyError: 'abar\\nsecond line'. Think of both ends."
+    )
+    assert judge("90.2", lambda x: x.no_such_thing).text.startswith(
+        "90.2: not yet; your code stopped with AttributeError: "
+    )
     assert judge("90.2", lambda: 0).state == "wrong"
-    assert judge("90.2", 7).text.startswith("90.2: not yet; the answer does not have the form that is asked for: TypeError: ")
+    assert judge("90.2", 7).text.startswith(
+        "90.2: not yet; the answer does not have the form that is asked for: TypeError: "
+    )
     assert judge("90.3", 7).state == judge("90.3", [1, 2, 3]).state == "wrong"
     assert all(judge("90.2", answer).text.count("\n") == 0 for answer in (broken, 7))
 
@@ -354,7 +527,9 @@ def test_chance_is_seeded_and_given_back(registry):
 def test_check_prints_and_gives_nothing_back(registry, capsys):
     assert check("90.1", 1024) is None and check("90.1", ...) is None
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("90.1: right.") and printed[1].startswith("90.1: not filled in yet.")
+    assert printed[0].startswith("90.1: right.") and printed[1].startswith(
+        "90.1: not filled in yet."
+    )
 
 
 def test_verdict_in_another_thread(registry):
@@ -375,5 +550,16 @@ def test_no_such_exercise(registry):
 
 
 def test_close():
-    assert close([1.0, 2.0], torch.tensor([1.0, 2.0])) and close(3, 3.001) and close(torch.ones(2, requires_grad=True), [1, 1])
-    assert not close([1.0], 1.0) and not close("1", 1) and not close(..., 1) and not close(None, 1) and not close([[1], [2, 3]], 1) and not close(1.01, 1)
+    assert (
+        close([1.0, 2.0], torch.tensor([1.0, 2.0]))
+        and close(3, 3.001)
+        and close(torch.ones(2, requires_grad=True), [1, 1])
+    )
+    assert (
+        not close([1.0], 1.0)
+        and not close("1", 1)
+        and not close(..., 1)
+        and not close(None, 1)
+        and not close([[1], [2, 3]], 1)
+        and not close(1.01, 1)
+    )

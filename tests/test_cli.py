@@ -25,17 +25,49 @@ def test_pictures_are_written_and_named(run, tmp_path):
     code, said = run("A red house, in the snow!", "--images", "2", "--steps", "3", "--seed", "7")
     paths = sorted((tmp_path / "out").glob("*.png"))
     assert code == 0
-    assert [p.name for p in paths] == ["a-red-house-in-the-snow_7.png", "a-red-house-in-the-snow_8.png"]
+    assert [p.name for p in paths] == [
+        "a-red-house-in-the-snow_7.png",
+        "a-red-house-in-the-snow_8.png",
+    ]
     assert all(str(p) in said.out for p in paths) and "ms a step" in said.out
-    assert Image.open(paths[1]).text["seed"] == "8" and Image.open(paths[1]).text["prompt"] == "A red house, in the snow!"
+    assert (
+        Image.open(paths[1]).text["seed"] == "8"
+        and Image.open(paths[1]).text["prompt"] == "A red house, in the snow!"
+    )
 
 
 def test_picture_is_what_sample_makes(run, tmp_path, pipe):
     """The second of two pictures is the one its own seed gives alone, by the library and by the command."""
-    run("a cat", "--images", "2", "--steps", "3", "--seed", "7", "--guidance", "3", "--negative", "a dog", "--sampler", "euler")
+    run(
+        "a cat",
+        "--images",
+        "2",
+        "--steps",
+        "3",
+        "--seed",
+        "7",
+        "--guidance",
+        "3",
+        "--negative",
+        "a dog",
+        "--sampler",
+        "euler",
+    )
     picture = Image.open(tmp_path / "out" / "a-cat_8.png")
-    alone = sample(pipe, "a cat", negative_prompt="a dog", num_inference_steps=3, guidance_scale=3.0, sampler="euler", seed=8)[0]
-    difference = (torch.tensor(list(picture.tobytes())).int() - torch.tensor(list(alone.tobytes())).int()).abs().max()
+    alone = sample(
+        pipe,
+        "a cat",
+        negative_prompt="a dog",
+        num_inference_steps=3,
+        guidance_scale=3.0,
+        sampler="euler",
+        seed=8,
+    )[0]
+    difference = (
+        (torch.tensor(list(picture.tobytes())).int() - torch.tensor(list(alone.tobytes())).int())
+        .abs()
+        .max()
+    )
     assert difference <= 1, "a batch of two may round differently, by one level of 255"
 
 
@@ -82,8 +114,14 @@ def test_folder_that_cannot_be_written_gets_one_sentence(run, tmp_path):
 
 def test_errors_leave_no_traceback():
     """The real command, in a process of its own."""
-    done = subprocess.run([sys.executable, "-m", "sdlearn", "a cat", "--images", "0"], capture_output=True, text=True)
-    assert done.returncode == 2 and "Traceback" not in done.stderr and "--images must be" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "sdlearn", "a cat", "--images", "0"], capture_output=True, text=True
+    )
+    assert (
+        done.returncode == 2
+        and "Traceback" not in done.stderr
+        and "--images must be" in done.stderr
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- the doctor
@@ -110,7 +148,15 @@ def test_doctor_finds_missing_and_damaged_models(model_folder, tmp_path):
 
 
 def test_doctor_compares_versions(monkeypatch):
-    monkeypatch.setattr(hub, "versions", lambda: {"torch": hub.TESTED["torch"] + "+cpu", "diffusers": "0.1", "jupyterlab": "missing"})
+    monkeypatch.setattr(
+        hub,
+        "versions",
+        lambda: {
+            "torch": hub.TESTED["torch"] + "+cpu",
+            "diffusers": "0.1",
+            "jupyterlab": "missing",
+        },
+    )
     assert levels(doctor.libraries()) == ["OK", "NOTE", "PROBLEM"]
 
 
@@ -131,7 +177,11 @@ def test_doctor_reports_a_check_that_breaks_and_ends_with_1(monkeypatch, capsys)
     monkeypatch.setattr(doctor, "examine", lambda: examine((doctor.python, broken)))
     assert cli.main(["doctor"]) == 1
     said = capsys.readouterr().out
-    assert said.startswith("OK") and "PROBLEM  broken: ImportError: no such library" in said and "1 problem:" in said
+    assert (
+        said.startswith("OK")
+        and "PROBLEM  broken: ImportError: no such library" in said
+        and "1 problem:" in said
+    )
 
 
 examine = doctor.examine

@@ -21,12 +21,29 @@ def copy(tmp_path):
     result = {"output_type": "execute_result", "execution_count": 1, "metadata": {}, "data": {}}
     cells = [
         {"cell_type": "markdown", "id": "a", "metadata": {}, "source": ["# 00 Title"]},
-        {"cell_type": "code", "id": "b", "metadata": {}, "source": ["6 * 7"], "execution_count": 1, "outputs": [result]},
-        {"cell_type": "code", "id": "c", "metadata": {}, "source": ["print('ä')"], "execution_count": 2, "outputs": []},
+        {
+            "cell_type": "code",
+            "id": "b",
+            "metadata": {},
+            "source": ["6 * 7"],
+            "execution_count": 1,
+            "outputs": [result],
+        },
+        {
+            "cell_type": "code",
+            "id": "c",
+            "metadata": {},
+            "source": ["print('ä')"],
+            "execution_count": 2,
+            "outputs": [],
+        },
     ]
     (tmp_path / "notebooks" / "solutions").mkdir(parents=True)
     for name in ("00_first_image.ipynb", "solutions/00_first_image.ipynb"):
-        (tmp_path / "notebooks" / name).write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}), encoding="utf-8")
+        (tmp_path / "notebooks" / name).write_text(
+            json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}),
+            encoding="utf-8",
+        )
     return tmp_path
 
 
@@ -36,20 +53,36 @@ def test_publish_writes_badges_and_the_set_up_cell_once(copy):
     for repository in ("somebody/a-copy", "other/name"):
         assert publish.main([repository, "trunk"], copy) == 0
         readme = (copy / "README.md").read_text(encoding="utf-8")
-        assert readme.startswith("# Title\n\n<!-- clouds:start -->") and readme.endswith("Text.\n") and readme.count("badge_logo") == 1
-        assert f"github/{repository}/blob/trunk/notebooks/00_first_image.ipynb" in readme and f"v2/gh/{repository}/trunk?" in readme
+        assert (
+            readme.startswith("# Title\n\n<!-- clouds:start -->")
+            and readme.endswith("Text.\n")
+            and readme.count("badge_logo") == 1
+        )
+        assert (
+            f"github/{repository}/blob/trunk/notebooks/00_first_image.ipynb" in readme
+            and f"v2/gh/{repository}/trunk?" in readme
+        )
         for path in (copy / "notebooks").rglob("*.ipynb"):
             nb = nbformat.read(path, as_version=4)
             nbformat.validate(nb)
-            assert [c.id for c in nb.cells] == ["a", "cloud-set-up", "b", "c"] and repository in nb.cells[1].source
-            assert [c.execution_count for c in nb.cells[1:]] == [1, 2, 3] and nb.cells[2].outputs[0].execution_count == 2
+            assert [c.id for c in nb.cells] == [
+                "a",
+                "cloud-set-up",
+                "b",
+                "c",
+            ] and repository in nb.cells[1].source
+            assert [c.execution_count for c in nb.cells[1:]] == [1, 2, 3] and nb.cells[2].outputs[
+                0
+            ].execution_count == 2
             assert "ä" in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("argv", [[], ["no-slash"], ["a/b", "c", "d"], ["https://github.com/a/b"]])
 def test_publish_asks_for_an_address(copy, capsys, argv):
     assert publish.main(argv, copy) == 2
-    assert "OWNER/NAME" in capsys.readouterr().err and "clouds" not in (copy / "README.md").read_text()
+    assert (
+        "OWNER/NAME" in capsys.readouterr().err and "clouds" not in (copy / "README.md").read_text()
+    )
 
 
 def test_set_up_cell_installs_only_where_sdlearn_is_missing(monkeypatch):
@@ -60,7 +93,9 @@ def test_set_up_cell_installs_only_where_sdlearn_is_missing(monkeypatch):
     source = publish.set_up("somebody/a-copy")
     assert shell.run_cell(source).success and asked == []
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "sdlearn" else real(name))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "sdlearn" else real(name)
+    )
     assert shell.run_cell(source).success
     assert asked == ['install -q "sdlearn @ git+https://github.com/somebody/a-copy"']
 
@@ -73,7 +108,9 @@ def test_a_published_notebook_still_passes_the_lint(tmp_path):
         pytest.skip("no notebook is finished yet")
     root = tmp_path / "copy"
     shutil.copytree(ROOT / "notebooks", root / "notebooks")
-    shutil.copytree(ROOT / "sdlearn", root / "sdlearn", ignore=lambda *_: ["tiny_sd", "__pycache__"])
+    shutil.copytree(
+        ROOT / "sdlearn", root / "sdlearn", ignore=lambda *_: ["tiny_sd", "__pycache__"]
+    )
     shutil.copyfile(ROOT / "README.md", root / "README.md")
     before = {p.name: lint(root / "notebooks" / p.name) for p in done}
     publish.main(["somebody/a-copy"], root)
@@ -88,9 +125,16 @@ def requirements(path: Path) -> dict[str, str]:
 def test_binder_installs_the_tested_environment():
     folder = ROOT / ".binder"
     text = (folder / "requirements.txt").read_text(encoding="utf-8")
-    assert requirements(folder / "requirements.txt")["torch"] == requirements(ROOT / "requirements.txt")["torch"] + "+cpu"
-    assert re.search(r"^-r \.\./requirements\.txt$", text, re.MULTILINE) and re.search(r"^-e \.$", text, re.MULTILINE)
-    major, minor = re.fullmatch(r"python-(\d+)\.(\d+)\n", (folder / "runtime.txt").read_text()).groups()
+    assert (
+        requirements(folder / "requirements.txt")["torch"]
+        == requirements(ROOT / "requirements.txt")["torch"] + "+cpu"
+    )
+    assert re.search(r"^-r \.\./requirements\.txt$", text, re.MULTILINE) and re.search(
+        r"^-e \.$", text, re.MULTILINE
+    )
+    major, minor = re.fullmatch(
+        r"python-(\d+)\.(\d+)\n", (folder / "runtime.txt").read_text()
+    ).groups()
     assert (3, 11) <= (int(major), int(minor)) <= (3, 14)
 
 
@@ -103,6 +147,11 @@ def test_clouds_page_names_what_exists():
     assert f"{hub.MODELS['sd-small'].download_gb} GB" in text
     model = hub.MODELS["sd15"]
     rungs = {gb: [r.name for r in memory.ladder(gb, "cuda", model)] for gb in (3.2, 2.9, 2.5, 2.4)}
-    assert rungs == {3.2: ["batch"], 2.9: ["single", "tiling"], 2.5: ["single", "tiling", "offload"], 2.4: ["single", "tiling", "offload", "tiny"]}
+    assert rungs == {
+        3.2: ["batch"],
+        2.9: ["single", "tiling"],
+        2.5: ["single", "tiling", "offload"],
+        2.4: ["single", "tiling", "offload", "tiny"],
+    }
     code = publish.set_up("OWNER/NAME").split("\n", 1)[1]
     assert code in text

@@ -16,7 +16,9 @@ from sdlearn.compression import psnr, to_images, to_tensor
 
 def lesson(*ids: str, **given) -> dict:
     """The names that these cells of the notebook define."""
-    return vars(notebooks.part("01", *ids, torch=torch, np=np, F=F, compression=compression, **given))
+    return vars(
+        notebooks.part("01", *ids, torch=torch, np=np, F=F, compression=compression, **given)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +47,18 @@ def test_pca_optimum_is_the_sum_of_the_discarded_variances(correlated):
     """min E|x - DEx|^2 = sum of eigenvalues beyond k (1e-4 relative), and no other projection of that rank is better."""
     pca = lesson("pca")["pca"]
     mean, variances, directions = pca(correlated)
-    assert torch.all(variances.diff() <= 0) and torch.allclose(directions.T @ directions, torch.eye(20), atol=1e-5)
+    assert torch.all(variances.diff() <= 0) and torch.allclose(
+        directions.T @ directions, torch.eye(20), atol=1e-5
+    )
     assert torch.allclose(variances.sum(), correlated.var(0, correction=0).sum(), rtol=1e-4)
     for k in (1, 10, 19):
         basis = directions[:, :k]
         lost = ((correlated - mean) - (correlated - mean) @ basis @ basis.T).square().sum(1).mean()
         assert torch.allclose(lost, variances[k:].sum(), rtol=1e-3, atol=1e-4)
         other = torch.linalg.qr(torch.randn(20, k, generator=torch.Generator().manual_seed(k)))[0]
-        assert ((correlated - mean) - (correlated - mean) @ other @ other.T).square().sum(1).mean() > lost
+        assert ((correlated - mean) - (correlated - mean) @ other @ other.T).square().sum(
+            1
+        ).mean() > lost
 
 
 def test_linear_autoencoder_reaches_the_pca_optimum(correlated):
@@ -68,7 +74,10 @@ def test_linear_autoencoder_reaches_the_pca_optimum(correlated):
 
 def test_psnr_formula():
     """10 log10(255^2 / mean squared error), by hand for a constant error of 10 in one of three colours."""
-    grey, redder = Image.new("RGB", (8, 8), (100, 100, 100)), Image.new("RGB", (8, 8), (110, 100, 100))
+    grey, redder = (
+        Image.new("RGB", (8, 8), (100, 100, 100)),
+        Image.new("RGB", (8, 8), (110, 100, 100)),
+    )
     assert math.isclose(psnr(grey, redder), 10 * math.log10(255**2 / (100 / 3)), rel_tol=1e-12)
     assert psnr(grey, grey) == math.inf
     assert psnr(Image.new("RGB", (4, 4)), Image.new("RGB", (4, 4), (255, 255, 255))) == 0
@@ -79,19 +88,30 @@ def test_psnr_formula():
 def test_convolution_formula():
     """y_oij = b_o + sum over c, u, v of w_ocuv x_c,i+u,j+v: four loops against conv2d, 1e-5."""
     g = torch.Generator().manual_seed(0)
-    x, w, b = torch.randn(3, 7, 9, generator=g), torch.randn(2, 3, 3, 3, generator=g), torch.randn(2, generator=g)
+    x, w, b = (
+        torch.randn(3, 7, 9, generator=g),
+        torch.randn(2, 3, 3, 3, generator=g),
+        torch.randn(2, generator=g),
+    )
     want = F.conv2d(x[None], w, b)[0]
     for o in range(2):
         for i in range(5):
             for j in range(7):
-                y = b[o] + sum(w[o, c, u, v] * x[c, i + u, j + v] for c in range(3) for u in range(3) for v in range(3))
+                y = b[o] + sum(
+                    w[o, c, u, v] * x[c, i + u, j + v]
+                    for c in range(3)
+                    for u in range(3)
+                    for v in range(3)
+                )
                 assert abs(y - want[o, i, j]) < 1e-5
 
 
 @pytest.fixture(scope="module")
 def posterior(pipe):
     with torch.inference_mode():
-        kind = type(pipe.vae.encode(torch.zeros(1, 3, 16, 16)).latent_dist)  # diffusers' DiagonalGaussianDistribution
+        kind = type(
+            pipe.vae.encode(torch.zeros(1, 3, 16, 16)).latent_dist
+        )  # diffusers' DiagonalGaussianDistribution
     return kind(torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(0)) * 1.5)
 
 
@@ -105,12 +125,18 @@ def test_kl_formula_equals_diffusers(posterior):
 def test_kl_formula_equals_simulation(posterior):
     """The average of ln q(z) - ln p(z) over 20,000 draws from q, within 4 standard errors, for each latent."""
     kl = 0.5 * (posterior.mean**2 + posterior.logvar.exp() - 1 - posterior.logvar).sum((1, 2, 3))
-    z = posterior.mean + posterior.std * torch.randn(20_000, *posterior.mean.shape, generator=torch.Generator().manual_seed(1))
-    log_q = -0.5 * (((z - posterior.mean) / posterior.std) ** 2 + posterior.logvar + math.log(2 * math.pi))
+    z = posterior.mean + posterior.std * torch.randn(
+        20_000, *posterior.mean.shape, generator=torch.Generator().manual_seed(1)
+    )
+    log_q = -0.5 * (
+        ((z - posterior.mean) / posterior.std) ** 2 + posterior.logvar + math.log(2 * math.pi)
+    )
     log_p = -0.5 * (z**2 + math.log(2 * math.pi))
     drawn = (log_q - log_p).sum((2, 3, 4))
     assert torch.all((drawn.mean(0) - kl).abs() < 4 * drawn.std(0) / 20_000**0.5)
-    assert torch.all(drawn.std(0) / 20_000**0.5 < 0.01 * kl), "the simulation is too coarse to prove anything"
+    assert torch.all(drawn.std(0) / 20_000**0.5 < 0.01 * kl), (
+        "the simulation is too coarse to prove anything"
+    )
 
 
 def test_posterior_draw_formula_equals_diffusers(posterior):
@@ -126,10 +152,16 @@ def test_scaling_factor_formula(pipe, pictures):
     assert abs((raw / raw.std()).std() - 1) < 1e-5
     with torch.inference_mode():
         mean = pipe.vae.encode(to_tensor(pictures[:1])).latent_dist.mean
-    assert torch.allclose(compression.encode_image(pipe, pictures[0]), mean * pipe.vae.config.scaling_factor, atol=1e-6)
+    assert torch.allclose(
+        compression.encode_image(pipe, pictures[0]),
+        mean * pipe.vae.config.scaling_factor,
+        atol=1e-6,
+    )
 
 
-@pytest.mark.skipif(not (hub.TINY_SD / "vae").exists(), reason="Tiny SD's autoencoder has not been trained yet")
+@pytest.mark.skipif(
+    not (hub.TINY_SD / "vae").exists(), reason="Tiny SD's autoencoder has not been trained yet"
+)
 def test_tiny_sd_scaling_factor_and_psnr():
     """The shipped autoencoder: on scenes no trainer saw, scaled latents have standard deviation 1 within 3 %, and copies beat the best linear patches by 3 dB."""
     vae = hub.load_part("vae")
@@ -141,9 +173,14 @@ def test_tiny_sd_scaling_factor_and_psnr():
     assert abs(z.std() * vae.config.scaling_factor - 1) < 0.03
     vectors = F.pixel_unshuffle(x, 8).movedim(1, -1)
     mean, _, directions = lesson("pca")["pca"](vectors.flatten(0, 2))
-    best = F.pixel_shuffle(((vectors - mean) @ directions[:, :4] @ directions[:, :4].T + mean).movedim(-1, 1), 8)
+    best = F.pixel_shuffle(
+        ((vectors - mean) @ directions[:, :4] @ directions[:, :4].T + mean).movedim(-1, 1), 8
+    )
     originals = to_images(x[:8])
-    ours, linear = (np.mean([psnr(a, b) for a, b in zip(originals, to_images(y), strict=True)]) for y in (copies, best[:8]))
+    ours, linear = (
+        np.mean([psnr(a, b) for a, b in zip(originals, to_images(y), strict=True)])
+        for y in (copies, best[:8])
+    )
     assert ours > linear + 3
 
 
@@ -151,7 +188,10 @@ def test_least_squares_formula(pipe, pictures):
     """A^T (P - A M) = 0 at the fitted map: 1e-4 a row; and the package's preview is that map."""
     M = compression.preview_map(pipe)
     rng = [np.random.default_rng([8, i]) for i in range(32)]
-    drawn = [world.draw(world.sample_scene(r), 16 * pipe.vae_scale_factor, seed=i) for i, r in enumerate(rng)]
+    drawn = [
+        world.draw(world.sample_scene(r), 16 * pipe.vae_scale_factor, seed=i)
+        for i, r in enumerate(rng)
+    ]
     A = F.pad(compression.encode_image(pipe, drawn).movedim(1, -1).flatten(0, 2), (0, 1), value=1.0)
     P = F.avg_pool2d(to_tensor(drawn), pipe.vae_scale_factor).movedim(1, -1).flatten(0, 2)
     assert (A.T @ (P - A @ M)).abs().max() / len(A) < 1e-4
@@ -220,7 +260,11 @@ def test_a_side_that_does_not_fit_is_refused_and_fit_mends_it(pipe):
 def test_functions_work_in_a_thread_of_their_own(pipe, pictures):
     """Widget callbacks come in other threads, where a cell's inference mode does not hold."""
     found = []
-    run = threading.Thread(target=lambda: found.append(compression.latent_preview(compression.encode_image(pipe, pictures[0]), pipe)[0].size))
+    run = threading.Thread(
+        target=lambda: found.append(
+            compression.latent_preview(compression.encode_image(pipe, pictures[0]), pipe)[0].size
+        )
+    )
     run.start()
     run.join()
     assert found == [(8, 8)]
@@ -229,8 +273,16 @@ def test_functions_work_in_a_thread_of_their_own(pipe, pictures):
 
 def test_jpeg_fills_its_bytes_and_no_more(pictures):
     p = pictures[0].resize((128, 128))
-    sizes, quality = zip(*((n, psnr(p, q)) for q, n in (compression.jpeg(p, budget) for budget in (700, 1000, 2000))), strict=True)
-    assert all(0.8 * budget < n <= budget for n, budget in zip(sizes, (700, 1000, 2000), strict=True))
+    sizes, quality = zip(
+        *(
+            (n, psnr(p, q))
+            for q, n in (compression.jpeg(p, budget) for budget in (700, 1000, 2000))
+        ),
+        strict=True,
+    )
+    assert all(
+        0.8 * budget < n <= budget for n, budget in zip(sizes, (700, 1000, 2000), strict=True)
+    )
     assert quality[0] < quality[1] < quality[2]
     with pytest.raises(ValueError, match="Allow more bytes"):
         compression.jpeg(p, 50)
@@ -248,10 +300,23 @@ def test_jpeg_counts_all_that_is_coded():
 
 def test_feature_maps_shrink_and_leave_no_hook(pipe, pictures):
     maps = compression.feature_maps(pipe, pictures[0])
-    assert list(maps) == ["first layer", "block 1", "block 2", "block 3", "block 4", "middle", "last layer"]
+    assert list(maps) == [
+        "first layer",
+        "block 1",
+        "block 2",
+        "block 3",
+        "block 4",
+        "middle",
+        "last layer",
+    ]
     assert [m.shape[1] for m in maps.values()] == [64, 32, 16, 8, 8, 8, 8]
     assert maps["last layer"].shape[0] == 2 * pipe.vae.config.latent_channels
-    first = F.conv2d(to_tensor(pictures[0]), pipe.vae.encoder.conv_in.weight, pipe.vae.encoder.conv_in.bias, padding=1)[0]
+    first = F.conv2d(
+        to_tensor(pictures[0]),
+        pipe.vae.encoder.conv_in.weight,
+        pipe.vae.encoder.conv_in.bias,
+        padding=1,
+    )[0]
     assert torch.allclose(maps["first layer"], first, atol=1e-5)
     assert not any(m._forward_hooks for m in pipe.vae.modules())
 
@@ -264,12 +329,23 @@ def test_preview_is_fitted_once_a_model_and_forgotten_with_it():
     del pipe
     gc.collect()
     assert len(compression._MAPS) == before - 1
-    assert [i.size for i in compression.latent_preview(torch.zeros(2, 4, 8, 6), hub.random_pipeline())] == [(6, 8)] * 2
+    assert [
+        i.size for i in compression.latent_preview(torch.zeros(2, 4, 8, 6), hub.random_pipeline())
+    ] == [(6, 8)] * 2
 
 
 def test_small_network_is_pca_before_training_and_better_after(pictures):
     """The notebook's network of chapter 01: at first the copy that PCA gives (1e-4), and after 20 steps a better one."""
-    space = lesson("pca", "patch-pca", "small", "train-small", learn=pictures, test=pictures[:2], factor=8, side=64)
+    space = lesson(
+        "pca",
+        "patch-pca",
+        "small",
+        "train-small",
+        learn=pictures,
+        test=pictures[:2],
+        factor=8,
+        side=64,
+    )
     torch.manual_seed(0)
     net = space["Small"](8, width=16)
     with torch.no_grad():
@@ -277,7 +353,9 @@ def test_small_network_is_pca_before_training_and_better_after(pictures):
     linear = space["patch_pca"](4, 8)
     assert all(psnr(a, b) > 45 for a, b in zip(to_images(x), linear, strict=True))
     better = space["train"](net, steps=20, crop=64)
-    assert np.mean([psnr(a, b) for a, b in zip(pictures, better, strict=False)]) > 0.2 + np.mean([psnr(a, b) for a, b in zip(pictures, linear, strict=False)])
+    assert np.mean([psnr(a, b) for a, b in zip(pictures, better, strict=False)]) > 0.2 + np.mean(
+        [psnr(a, b) for a, b in zip(pictures, linear, strict=False)]
+    )
 
 
 def test_share_inside_a_patch():
@@ -286,4 +364,8 @@ def test_share_inside_a_patch():
     blot, even = np.zeros((32, 32)), np.ones((32, 32))
     blot[8:16, 16:24] = 5
     assert inside(blot, 1, 2, 0) == 1 and inside(blot, 0, 0, 0) == 0 and inside(blot, 0, 1, 1) == 1
-    assert inside(even, 1, 1, 0) == 1 / 16 and inside(even, 1, 1, 1) == 9 / 16 and inside(even, 0, 0, 1) == 4 / 16
+    assert (
+        inside(even, 1, 1, 0) == 1 / 16
+        and inside(even, 1, 1, 1) == 9 / 16
+        and inside(even, 0, 0, 1) == 4 / 16
+    )

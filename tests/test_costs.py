@@ -12,7 +12,10 @@ from sdlearn import costs, hub
 
 def test_operations_of_a_convolution_and_a_matrix():
     """Two operations for each multiplication with its addition: 2 x outputs x inputs of each, exactly."""
-    conv, x = nn.Conv2d(8, 16, 3, padding=1, device="meta"), torch.empty(2, 8, 20, 20, device="meta")
+    conv, x = (
+        nn.Conv2d(8, 16, 3, padding=1, device="meta"),
+        torch.empty(2, 8, 20, 20, device="meta"),
+    )
     assert costs.count(conv, lambda: conv(x)).operations == 2 * (2 * 16 * 20 * 20) * (8 * 9)
     linear, y = nn.Linear(30, 50, device="meta"), torch.empty(7, 30, device="meta")
     assert costs.count(linear, lambda: linear(y)).operations == 2 * 7 * 30 * 50
@@ -24,7 +27,9 @@ def test_weights_are_bytes():
 
 
 def test_memory_is_what_lives_at_the_worst_moment():
-    x = torch.empty(1000, device="meta", dtype=torch.float32)  # 4000 bytes, there before: not counted
+    x = torch.empty(
+        1000, device="meta", dtype=torch.float32
+    )  # 4000 bytes, there before: not counted
 
     def chain():
         a = x + 1  # one alive
@@ -47,10 +52,17 @@ def test_attention_is_counted_but_its_matrix_is_not_memory(device):
 
 def test_the_networks_have_their_published_sizes():
     """Stable Diffusion 1.5: 859,520,964 and 49,490,199 parameters; ADM's are written a little differently in diffusers: 554 M and 559 M within 8 %."""
-    size = {name: sum(p.numel() for p in costs.network(name).parameters()) for name in ("SD 1.5", "SD 1.5 decoder", "ADM 256", "ADM 512")}
+    size = {
+        name: sum(p.numel() for p in costs.network(name).parameters())
+        for name in ("SD 1.5", "SD 1.5 decoder", "ADM 256", "ADM 512")
+    }
     assert size["SD 1.5"] == 859_520_964
-    assert size["SD 1.5 decoder"] == 49_490_179 + 20  # the decoder and the 1 x 1 convolution before it
-    assert size["ADM 256"] == pytest.approx(554e6, rel=0.08) and size["ADM 512"] == pytest.approx(559e6, rel=0.08)
+    assert (
+        size["SD 1.5 decoder"] == 49_490_179 + 20
+    )  # the decoder and the 1 x 1 convolution before it
+    assert size["ADM 256"] == pytest.approx(554e6, rel=0.08) and size["ADM 512"] == pytest.approx(
+        559e6, rel=0.08
+    )
 
 
 def test_every_way_is_wired():

@@ -41,11 +41,15 @@ def last(steps):
 
 def pipeline_latents(kind, pipe, sampler, seed, **options):
     reference = hub.as_pipeline(kind, pipe, sampler)
-    return reference(PROMPT, generator=torch.Generator().manual_seed(seed), output_type="latent", **options).images
+    return reference(
+        PROMPT, generator=torch.Generator().manual_seed(seed), output_type="latent", **options
+    ).images
 
 
 def close(ours, theirs, tolerance=1e-5):
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance * max(1.0, theirs.abs().max().item()))
+    torch.testing.assert_close(
+        ours, theirs, rtol=0, atol=tolerance * max(1.0, theirs.abs().max().item())
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- image to image
@@ -79,8 +83,12 @@ def test_img2img_equals_the_pipeline(pipe, sampler, strength):
 def test_img2img_gives_the_pipelines_pictures(pipe):
     options = {"num_inference_steps": 4, "strength": 0.5, "guidance_scale": 5.0}
     ours = editing.img2img(pipe, scene(), PROMPT, seed=3, **options)
-    theirs = hub.as_pipeline("img2img", pipe)(PROMPT, image=scene(), generator=torch.Generator().manual_seed(3), **options).images
-    assert [p.size for p in ours] == [(64, 64)] and np.abs(np.asarray(ours[0], int) - np.asarray(theirs[0], int)).max() <= 1
+    theirs = hub.as_pipeline("img2img", pipe)(
+        PROMPT, image=scene(), generator=torch.Generator().manual_seed(3), **options
+    ).images
+    assert [p.size for p in ours] == [(64, 64)] and np.abs(
+        np.asarray(ours[0], int) - np.asarray(theirs[0], int)
+    ).max() <= 1
 
 
 def test_img2img_starts_at_the_noise_of_its_first_step(pipe):
@@ -89,9 +97,13 @@ def test_img2img_starts_at_the_noise_of_its_first_step(pipe):
     mean, std = compression.posterior(pipe, scene())
     z = mean + std * torch.randn(mean.shape, generator=generator)
     noise = torch.randn(mean.shape, generator=generator)
-    first = next(editing.img2img_steps(pipe, scene(), PROMPT, strength=0.5, num_inference_steps=10, seed=3))
+    first = next(
+        editing.img2img_steps(pipe, scene(), PROMPT, strength=0.5, num_inference_steps=10, seed=3)
+    )
     assert first.index == 5 and first.timestep == sampling.leading_timesteps(10, 1000)[5]
-    torch.testing.assert_close(first.latents, add_noise(z, noise, int(first.timestep), ABAR), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        first.latents, add_noise(z, noise, int(first.timestep), ABAR), atol=1e-6, rtol=0
+    )
 
 
 def test_posterior_is_the_librarys(pipe):
@@ -99,12 +111,18 @@ def test_posterior_is_the_librarys(pipe):
     with torch.inference_mode():
         curve = pipe.vae.encode(compression.to_tensor([scene(0), scene(1)])).latent_dist
     factor = pipe.vae.config.scaling_factor
-    assert torch.equal(mean, curve.mean * factor) and torch.equal(std, curve.std * factor) and std.min() > 0
+    assert (
+        torch.equal(mean, curve.mean * factor)
+        and torch.equal(std, curve.std * factor)
+        and std.min() > 0
+    )
 
 
 def test_batches_can_be_repeated_one_by_one(pipe):
     options = {"num_inference_steps": 4, "strength": 0.5}
-    both = last(editing.img2img_steps(pipe, [scene(0), scene(1)], [PROMPT, OTHER], seed=[5, 6], **options))
+    both = last(
+        editing.img2img_steps(pipe, [scene(0), scene(1)], [PROMPT, OTHER], seed=[5, 6], **options)
+    )
     close(both[1:], last(editing.img2img_steps(pipe, scene(1), OTHER, seed=[6], **options)))
     one = last(editing.img2img_steps(pipe, scene(1), [PROMPT, OTHER], seed=[5, 6], **options))
     close(one[1:], both[1:])
@@ -118,21 +136,42 @@ def test_batches_can_be_repeated_one_by_one(pipe):
 def test_inpaint_equals_the_pipeline(pipe, sampler, strength):
     """The 4-channel blend; 2e-5 of the latents' scale. (With "ddpm" the pipeline draws once more, for models of 9 channels, so its noise differs.)"""
     options = {"num_inference_steps": 8, "guidance_scale": 4.0, "strength": strength}
-    ours = last(editing.inpaint_steps(pipe, scene(), right_half(), PROMPT, sampler=sampler, seed=3, **options))
-    close(ours, pipeline_latents("inpaint", pipe, sampler, 3, image=scene(), mask_image=right_half(), **options), 2e-5)
+    ours = last(
+        editing.inpaint_steps(
+            pipe, scene(), right_half(), PROMPT, sampler=sampler, seed=3, **options
+        )
+    )
+    close(
+        ours,
+        pipeline_latents(
+            "inpaint", pipe, sampler, 3, image=scene(), mask_image=right_half(), **options
+        ),
+        2e-5,
+    )
 
 
 def test_inpaint_gives_the_pipelines_pictures(pipe):
     options = {"num_inference_steps": 4, "guidance_scale": 5.0}
     ours = editing.inpaint(pipe, scene(), right_half(), PROMPT, seed=3, **options)[0]
-    theirs = hub.as_pipeline("inpaint", pipe)(PROMPT, image=scene(), mask_image=right_half(), strength=1.0, generator=torch.Generator().manual_seed(3), **options).images[0]
+    theirs = hub.as_pipeline("inpaint", pipe)(
+        PROMPT,
+        image=scene(),
+        mask_image=right_half(),
+        strength=1.0,
+        generator=torch.Generator().manual_seed(3),
+        **options,
+    ).images[0]
     assert np.abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 1
 
 
 @pytest.mark.parametrize("sampler", list(sampling.SAMPLERS))
 def test_blend_formula(pipe, sampler):
     """m x + (1 - m) q(z, t): outside the mask each step carries the picture's latents with the next step's noise, and none after the last; inside, what was imagined."""
-    steps = list(editing.inpaint_steps(pipe, scene(), right_half(), PROMPT, sampler=sampler, num_inference_steps=5, seed=3))
+    steps = list(
+        editing.inpaint_steps(
+            pipe, scene(), right_half(), PROMPT, sampler=sampler, num_inference_steps=5, seed=3
+        )
+    )
     mean, std = compression.posterior(pipe, scene())
     generator = torch.Generator().manual_seed(3)
     z = mean + std * torch.randn(mean.shape, generator=generator)
@@ -159,26 +198,49 @@ def test_noise_between_two_timesteps(pipe):
 def test_latent_mask_takes_the_first_pixel_of_each_patch():
     """Nearest, as diffusers does; 127 is dark and 128 light."""
     pixels = np.zeros((64, 64), np.uint8)
-    pixels[8, 16], pixels[24, 24], pixels[41, 40] = 128, 127, 255  # row 1, column 2; too dark; not the first pixel of its patch
+    pixels[8, 16], pixels[24, 24], pixels[41, 40] = (
+        128,
+        127,
+        255,
+    )  # row 1, column 2; too dark; not the first pixel of its patch
     small = editing.latent_mask(Image.fromarray(pixels), torch.zeros(1, 4, 8, 8), (64, 64))
     assert small.shape == (1, 1, 8, 8) and small.nonzero().tolist() == [[0, 0, 1, 2]]
 
 
 def test_paste_back_restores_every_pixel_outside(pipe):
     old, mask = scene(), right_half(low=100)  # a grey that still means "keep"
-    pasted = np.asarray(editing.inpaint(pipe, old, mask, PROMPT, paste=True, num_inference_steps=2, seed=1)[0])
+    pasted = np.asarray(
+        editing.inpaint(pipe, old, mask, PROMPT, paste=True, num_inference_steps=2, seed=1)[0]
+    )
     plain = np.asarray(editing.inpaint(pipe, old, mask, PROMPT, num_inference_steps=2, seed=1)[0])
     light = np.asarray(mask) > 127
-    assert np.array_equal(pasted[~light], np.asarray(old)[~light]) and np.array_equal(pasted[light], plain[light])
+    assert np.array_equal(pasted[~light], np.asarray(old)[~light]) and np.array_equal(
+        pasted[light], plain[light]
+    )
     assert not np.array_equal(plain[~light], np.asarray(old)[~light])
 
 
 def test_inpaint_batches(pipe):
     options = {"num_inference_steps": 3}
-    both = editing.inpaint(pipe, [scene(0), scene(1)], right_half(), [PROMPT, OTHER], paste=True, seed=[5, 6], **options)
+    both = editing.inpaint(
+        pipe,
+        [scene(0), scene(1)],
+        right_half(),
+        [PROMPT, OTHER],
+        paste=True,
+        seed=[5, 6],
+        **options,
+    )
     alone = editing.inpaint(pipe, scene(1), right_half(), OTHER, paste=True, seed=[6], **options)[0]
     assert np.abs(np.asarray(both[1], int) - np.asarray(alone, int)).max() <= 1
-    assert len(editing.inpaint(pipe, scene(1), right_half(), [PROMPT, OTHER], paste=True, seed=1, **options)) == 2
+    assert (
+        len(
+            editing.inpaint(
+                pipe, scene(1), right_half(), [PROMPT, OTHER], paste=True, seed=1, **options
+            )
+        )
+        == 2
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- inversion
@@ -194,7 +256,9 @@ def test_inversion_equals_the_inverse_scheduler(pipe, steps):
     x, states = compression.encode_image(pipe, scene()), text.encode_prompt(pipe, PROMPT)
     for t in scheduler.timesteps:
         with torch.inference_mode():
-            x = scheduler.step(pipe.unet(x, t, encoder_hidden_states=states).sample, t, x).prev_sample
+            x = scheduler.step(
+                pipe.unet(x, t, encoder_hidden_states=states).sample, t, x
+            ).prev_sample
     close(editing.invert(pipe, scene(), PROMPT, num_inference_steps=steps), x)
 
 
@@ -219,7 +283,9 @@ def test_replay_comes_closer_with_more_steps(pipe, monkeypatch):
     z, errors = compression.encode_image(pipe, scene()), []
     for steps in (5, 20, 80):
         noise = editing.invert(pipe, scene(), PROMPT, num_inference_steps=steps)
-        back = list(sampling.ddim(lambda x, t: exact_noise(None, x, t, None), noise, ABAR, steps, 0, None))[-1].prev_latents
+        back = list(
+            sampling.ddim(lambda x, t: exact_noise(None, x, t, None), noise, ABAR, steps, 0, None)
+        )[-1].prev_latents
         errors.append((back - z).square().mean().sqrt().item())
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
 
@@ -234,25 +300,35 @@ def test_inverts_batches(pipe):
 
 def test_shared_words(pipe):
     place, kept = editing.shared_words(pipe, PROMPT, OTHER)
-    assert torch.equal(place, torch.arange(77)) and kept.all(), "one word for one word: it looks from where the old one did"
+    assert torch.equal(place, torch.arange(77)) and kept.all(), (
+        "one word for one word: it looks from where the old one did"
+    )
     short, long = "a house by day", "a blue house by day"
     place, kept = editing.shared_words(pipe, short, long)
     ids = pipe.tokenizer([short, long], padding="max_length").input_ids
     blue = pipe.tokenizer.convert_ids_to_tokens(ids[1]).index("blue</w>")
     assert not kept[blue] and kept[:blue].all() and kept[blue + 1 : -1].all()
-    assert [ids[0][p] for p, k in zip(place, kept, strict=True) if k] == [i for i, k in zip(ids[1], kept, strict=True) if k]
+    assert [ids[0][p] for p, k in zip(place, kept, strict=True) if k] == [
+        i for i, k in zip(ids[1], kept, strict=True) if k
+    ]
 
 
 def test_kept_attention_formula():
     """A shared word's column comes from the old telling (Hertz et al. 2022), a new word keeps its own, and the halves without prompt are left alone."""
-    weights = torch.rand(8, 3, 5, 4).softmax(-1)  # two pairs: [without x 4, old, old, new, new], 3 heads, 5 pixels, 4 tokens
+    weights = torch.rand(8, 3, 5, 4).softmax(
+        -1
+    )  # two pairs: [without x 4, old, old, new, new], 3 heads, 5 pixels, 4 tokens
     place = torch.tensor([[0, 1, 2, 3], [0, 2, 9, 3]]) % 4
     kept = torch.tensor([[True, True, False, True], [True, True, False, False]])
     keeper = editing.KeepAttention(list(zip(place, kept, strict=True)))
     got = keeper.look(weights.clone())
     assert torch.equal(got[:6], weights[:6])
-    assert torch.equal(got[6][..., [0, 1, 3]], weights[4][..., [0, 1, 3]]) and torch.equal(got[6][..., 2], weights[6][..., 2])
-    assert torch.equal(got[7][..., :2], weights[5][..., [0, 2]]) and torch.equal(got[7][..., 2:], weights[7][..., 2:])
+    assert torch.equal(got[6][..., [0, 1, 3]], weights[4][..., [0, 1, 3]]) and torch.equal(
+        got[6][..., 2], weights[6][..., 2]
+    )
+    assert torch.equal(got[7][..., :2], weights[5][..., [0, 2]]) and torch.equal(
+        got[7][..., 2:], weights[7][..., 2:]
+    )
     keeper.on = False
     assert torch.equal(keeper.look(weights), weights)
 
@@ -278,17 +354,29 @@ def test_a_retold_picture_is_held_on_its_path(pipe):
     """The first telling of a picture that exists ends at the autoencoder's copy of it, at any guidance; the processors are put back."""
     processors = pipe.unet.attn_processors
     path = list(editing.invert_steps(pipe, scene(), PROMPT, num_inference_steps=4))
-    before, after = editing.retell(pipe, PROMPT, OTHER, path=path, num_inference_steps=4, guidance_scale=7.0)
+    before, after = editing.retell(
+        pipe, PROMPT, OTHER, path=path, num_inference_steps=4, guidance_scale=7.0
+    )
     latents = compression.encode_image(pipe, scene())
-    copy = compression.decode_latents(pipe, torch.cat([latents, latents]))[0]  # two at once, as the tellings are: some processors round one alone otherwise
-    assert np.array_equal(np.asarray(before[0]), np.asarray(copy)) and not np.array_equal(np.asarray(after[0]), np.asarray(copy))
+    copy = compression.decode_latents(pipe, torch.cat([latents, latents]))[
+        0
+    ]  # two at once, as the tellings are: some processors round one alone otherwise
+    assert np.array_equal(np.asarray(before[0]), np.asarray(copy)) and not np.array_equal(
+        np.asarray(after[0]), np.asarray(copy)
+    )
     assert pipe.unet.attn_processors == processors
 
 
 def test_retells_batches(pipe):
-    path = list(editing.invert_steps(pipe, [scene(0), scene(1)], [PROMPT, OTHER], num_inference_steps=3))
-    _, both = editing.retell(pipe, [PROMPT, OTHER], [OTHER, PROMPT], path=path, num_inference_steps=3)
-    _, alone = editing.retell(pipe, OTHER, PROMPT, path=[p[1:] for p in path], num_inference_steps=3)
+    path = list(
+        editing.invert_steps(pipe, [scene(0), scene(1)], [PROMPT, OTHER], num_inference_steps=3)
+    )
+    _, both = editing.retell(
+        pipe, [PROMPT, OTHER], [OTHER, PROMPT], path=path, num_inference_steps=3
+    )
+    _, alone = editing.retell(
+        pipe, OTHER, PROMPT, path=[p[1:] for p in path], num_inference_steps=3
+    )
     assert np.abs(np.asarray(both[1], int) - np.asarray(alone[0], int)).max() <= 2
 
 
@@ -305,7 +393,10 @@ def test_slerp_formula():
     torch.testing.assert_close(editing.slerp(x, y, 0.0), x, atol=1e-6, rtol=0)
     torch.testing.assert_close(editing.slerp(x, y, 1.0), y, atol=1e-6, rtol=0)
     each = torch.cat([editing.slerp(x[i : i + 1], y[i : i + 1], 0.3) for i in range(2)])
-    torch.testing.assert_close(editing.slerp(x, y, 0.3), each), "each picture of a batch has its own arc"
+    (
+        torch.testing.assert_close(editing.slerp(x, y, 0.3), each),
+        "each picture of a batch has its own arc",
+    )
 
 
 def test_slerp_keeps_the_length_that_a_straight_line_loses():
@@ -326,7 +417,10 @@ def test_slerp_of_parallel_vectors_is_the_straight_line():
 def test_a_walk_ends_where_sample_would(pipe):
     options = {"num_inference_steps": 3, "guidance_scale": 4.0}
     frames = editing.walk(pipe, (PROMPT, OTHER), (1, 2), 4, **options)
-    ends = [sampling.sample(pipe, prompt, seed=seed, **options)[0] for prompt, seed in ((PROMPT, 1), (OTHER, 2))]
+    ends = [
+        sampling.sample(pipe, prompt, seed=seed, **options)[0]
+        for prompt, seed in ((PROMPT, 1), (OTHER, 2))
+    ]
     assert len(frames) == 4
     for frame, end in zip((frames[0], frames[-1]), ends, strict=True):
         assert np.abs(np.asarray(frame, int) - np.asarray(end, int)).max() <= 2
@@ -336,7 +430,13 @@ def test_gif_runs_there_and_back(tmp_path):
     frames = [Image.new("RGB", (16, 16), (20 * i, 0, 255 - 20 * i)) for i in range(5)]
     path = editing.save_gif(frames, tmp_path / "walk.gif", seconds=0.2)
     with Image.open(path) as gif:
-        assert (gif.format, gif.n_frames, gif.info["loop"], gif.info["duration"], gif.size) == ("GIF", 8, 0, 200, (16, 16))
+        assert (gif.format, gif.n_frames, gif.info["loop"], gif.info["duration"], gif.size) == (
+            "GIF",
+            8,
+            0,
+            200,
+            (16, 16),
+        )
         seen = []
         for i in range(8):
             gif.seek(i)
@@ -355,10 +455,18 @@ def test_measured_tasks_are_what_they_say():
         two = world.sample_scene(np.random.default_rng(i), things=2)
         one, other = edits.fewer(two), edits.recoloured(two, np.random.default_rng(i))
         light = np.asarray(edits.side_mask(two.things[1].position)) > 0
-        changed = (np.asarray(world.draw(two, seed=i), int) != np.asarray(world.draw(other, seed=i), int)).any(-1)
-        assert changed.any() and not changed[~light].any(), "the recoloured thing lies inside the mask"
+        changed = (
+            np.asarray(world.draw(two, seed=i), int) != np.asarray(world.draw(other, seed=i), int)
+        ).any(-1)
+        assert changed.any() and not changed[~light].any(), (
+            "the recoloured thing lies inside the mask"
+        )
         assert one.things == two.things[:1] and not other.held_out
-        assert other.things[0] == two.things[0] and other.things[1].colour != two.things[1].colour and other.things[1].kind == two.things[1].kind
+        assert (
+            other.things[0] == two.things[0]
+            and other.things[1].colour != two.things[1].colour
+            and other.things[1].kind == two.things[1].kind
+        )
 
 
 def test_measurement_counts_every_scene(pipe):
@@ -367,8 +475,12 @@ def test_measurement_counts_every_scene(pipe):
     torch.manual_seed(0)
     result = edits.measure(pipe, judge.Judge().eval(), settings, scenes)
     assert {entry["n"] for part in result.values() for entry in part.values()} == {3}
-    assert set(result["right"]) >= {"drawn", "add", "erase", "retold"} and all(0 <= e["low"] <= e["value"] <= e["high"] <= 100 for e in result["right"].values())
-    assert result["psnr_outside"]["add"]["value"] == pytest.approx(result["psnr_outside"]["autoencoder"]["value"], abs=3)
+    assert set(result["right"]) >= {"drawn", "add", "erase", "retold"} and all(
+        0 <= e["low"] <= e["value"] <= e["high"] <= 100 for e in result["right"].values()
+    )
+    assert result["psnr_outside"]["add"]["value"] == pytest.approx(
+        result["psnr_outside"]["autoencoder"]["value"], abs=3
+    )
 
 
 def test_psnr_outside_a_mask():
@@ -408,25 +520,65 @@ def test_works_in_another_thread_with_gradients_on(pipe):
 def test_x0_of_an_inverted_path_is_the_picture(pipe):
     """Each latent of the path with the noise the U-Net sees there gives back the level before it: the path is made of pictures with noise, not of noise alone."""
     path = list(editing.invert_steps(pipe, scene(), PROMPT, num_inference_steps=50))
-    z, step = path[0], next(sampling.sample_steps(pipe, PROMPT, latents=path[1], start=49, num_inference_steps=50, guidance_scale=1.0))
+    z, step = (
+        path[0],
+        next(
+            sampling.sample_steps(
+                pipe, PROMPT, latents=path[1], start=49, num_inference_steps=50, guidance_scale=1.0
+            )
+        ),
+    )
     assert (x0_from_epsilon(path[1], step.noise_pred, ABAR[1]) - z).square().mean().sqrt() < 0.05
 
 
 @pytest.mark.parametrize(
     ("act", "sentence"),
     [
-        (lambda pipe: editing.img2img(pipe, scene(), PROMPT, strength=1.2), r"strength must be from 0.04 \(one of 25 steps\) to 1 \(all of them\); got 1.2"),
-        (lambda pipe: editing.img2img(pipe, scene(), PROMPT, strength=0.01), "strength must be from 0.04"),
-        (lambda pipe: editing.img2img(pipe, scene(), PROMPT, num_inference_steps=0), "whole number from 1 to 1000; got 0"),
-        (lambda pipe: editing.img2img(pipe, scene(), PROMPT, sampler="plms"), "Unknown sampler 'plms'"),
-        (lambda pipe: editing.img2img(pipe, scene(size=60), PROMPT), r"multiples of 8; this one is 60 x 60: use compression.fit"),
-        (lambda pipe: editing.img2img(pipe, [scene(0), scene(1)], PROMPT), "2 pictures for 1 prompts: give one picture for all, or one for each"),
-        (lambda pipe: editing.img2img(pipe, scene(), PROMPT, seed=[1, 2]), "2 seeds for 1 pictures"),
-        (lambda pipe: editing.inpaint(pipe, scene(), right_half(32), PROMPT), r"The mask is 32 x 32 and the picture 64 x 64: use mask.resize"),
-        (lambda pipe: editing.inpaint(pipe, scene(), Image.new("L", (64, 64)), PROMPT), "leaves nothing to repaint"),
-        (lambda pipe: editing.invert(pipe, scene(), PROMPT, num_inference_steps=0), "whole number from 1 to 1000; got 0"),
+        (
+            lambda pipe: editing.img2img(pipe, scene(), PROMPT, strength=1.2),
+            r"strength must be from 0.04 \(one of 25 steps\) to 1 \(all of them\); got 1.2",
+        ),
+        (
+            lambda pipe: editing.img2img(pipe, scene(), PROMPT, strength=0.01),
+            "strength must be from 0.04",
+        ),
+        (
+            lambda pipe: editing.img2img(pipe, scene(), PROMPT, num_inference_steps=0),
+            "whole number from 1 to 1000; got 0",
+        ),
+        (
+            lambda pipe: editing.img2img(pipe, scene(), PROMPT, sampler="plms"),
+            "Unknown sampler 'plms'",
+        ),
+        (
+            lambda pipe: editing.img2img(pipe, scene(size=60), PROMPT),
+            r"multiples of 8; this one is 60 x 60: use compression.fit",
+        ),
+        (
+            lambda pipe: editing.img2img(pipe, [scene(0), scene(1)], PROMPT),
+            "2 pictures for 1 prompts: give one picture for all, or one for each",
+        ),
+        (
+            lambda pipe: editing.img2img(pipe, scene(), PROMPT, seed=[1, 2]),
+            "2 seeds for 1 pictures",
+        ),
+        (
+            lambda pipe: editing.inpaint(pipe, scene(), right_half(32), PROMPT),
+            r"The mask is 32 x 32 and the picture 64 x 64: use mask.resize",
+        ),
+        (
+            lambda pipe: editing.inpaint(pipe, scene(), Image.new("L", (64, 64)), PROMPT),
+            "leaves nothing to repaint",
+        ),
+        (
+            lambda pipe: editing.invert(pipe, scene(), PROMPT, num_inference_steps=0),
+            "whole number from 1 to 1000; got 0",
+        ),
         (lambda pipe: editing.retell(pipe, [PROMPT], [OTHER, OTHER]), "1 prompts and 2 new ones"),
-        (lambda pipe: editing.retell(pipe, PROMPT, OTHER, path=[torch.zeros(1, 4, 8, 8)] * 4), "The path has 3 steps and the re-telling 25"),
+        (
+            lambda pipe: editing.retell(pipe, PROMPT, OTHER, path=[torch.zeros(1, 4, 8, 8)] * 4),
+            "The path has 3 steps and the re-telling 25",
+        ),
         (lambda pipe: editing.save_gif([], "none.gif"), "at least one picture"),
     ],
 )

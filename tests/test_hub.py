@@ -49,12 +49,19 @@ def test_resolve_short_names_and_hub_ids(tmp_path, monkeypatch):
     if hub.TINY_SD.is_dir():
         assert hub.resolve("tiny") == hub.resolve("tiny_sd") == (hub.TINY_SD, ())
     (tmp_path / "owner" / "name").mkdir(parents=True)
-    assert hub.resolve("owner/name") == (Path("owner/name"), ()), "a folder that exists comes before a hub id"
+    assert hub.resolve("owner/name") == (Path("owner/name"), ()), (
+        "a folder that exists comes before a hub id"
+    )
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "/no/such/folder", "./missing/folder", "a/b/c", "~/no-such-folder-of-mine"])
+@pytest.mark.parametrize(
+    "name",
+    ["no-such-model", "/no/such/folder", "./missing/folder", "a/b/c", "~/no-such-folder-of-mine"],
+)
 def test_an_unknown_model_gets_one_sentence(name):
-    with pytest.raises(FileNotFoundError, match="give a folder that exists, a short name") as caught:
+    with pytest.raises(
+        FileNotFoundError, match="give a folder that exists, a short name"
+    ) as caught:
         hub.load_pipeline(name)
     assert "\n" not in str(caught.value)
 
@@ -62,9 +69,18 @@ def test_an_unknown_model_gets_one_sentence(name):
 def test_every_model_of_the_table_is_described():
     for name, model in hub.MODELS.items():
         assert model.hub_ids and all(i.count("/") == 1 for i in model.hub_ids), name
-        assert model.about and model.licence and 0 < model.download_gb < 20 and 0 < model.memory_gb < 40, name
-        assert len(model.revisions) == len(model.hub_ids) and all(re.fullmatch("[0-9a-f]{40}", r) for r in model.revisions), name
-        assert sum(model.parts_gb) <= model.download_gb + 0.05 and model.memory_gb > sum(model.parts_gb), name
+        assert (
+            model.about
+            and model.licence
+            and 0 < model.download_gb < 20
+            and 0 < model.memory_gb < 40
+        ), name
+        assert len(model.revisions) == len(model.hub_ids) and all(
+            re.fullmatch("[0-9a-f]{40}", r) for r in model.revisions
+        ), name
+        assert sum(model.parts_gb) <= model.download_gb + 0.05 and model.memory_gb > sum(
+            model.parts_gb
+        ), name
 
 
 def test_the_command_line_names_every_model():
@@ -75,7 +91,9 @@ def test_the_command_line_names_every_model():
 
 def test_a_hub_id_without_network_gets_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"could not be loaded from the hub or its cache.*local folder") as caught:
+    with pytest.raises(
+        FileNotFoundError, match=r"could not be loaded from the hub or its cache.*local folder"
+    ) as caught:
         hub.load_pipeline("nobody/nothing-of-this-name")
     assert "nobody/nothing-of-this-name" in str(caught.value) and "\n" not in str(caught.value)
 
@@ -85,7 +103,11 @@ def test_a_hub_id_without_network_gets_one_sentence(tmp_path, monkeypatch):
 
 def test_a_saved_pipeline_loads_and_makes_the_same_picture(pipe, model_folder):
     loaded = hub.load_pipeline(model_folder)
-    assert loaded.device.type == "cpu" or torch.cuda.is_available() or torch.backends.mps.is_available()
+    assert (
+        loaded.device.type == "cpu"
+        or torch.cuda.is_available()
+        or torch.backends.mps.is_available()
+    )
     loaded = loaded.to("cpu", torch.float32)
     assert not any(p.training for p in (loaded.unet, loaded.vae, loaded.text_encoder))
     options = dict(num_inference_steps=2, seed=3)
@@ -96,7 +118,9 @@ def test_a_saved_pipeline_loads_and_makes_the_same_picture(pipe, model_folder):
 def test_environment_variable_chooses_the_model(model_folder, monkeypatch):
     monkeypatch.setenv("SDLEARN_MODEL", str(model_folder))
     pipe = hub.load_pipeline(device="cpu", dtype=torch.float32)
-    assert tuple(pipe.unet.config.block_out_channels) == tuple(hub.random_pipeline().unet.config.block_out_channels)
+    assert tuple(pipe.unet.config.block_out_channels) == tuple(
+        hub.random_pipeline().unet.config.block_out_channels
+    )
 
 
 def test_half_precision_on_disk_loads_as_one_precision(model_folder, tmp_path):
@@ -104,7 +128,11 @@ def test_half_precision_on_disk_loads_as_one_precision(model_folder, tmp_path):
     half = Path(shutil.copytree(model_folder, tmp_path / "half"))
     for part in PARTS:
         path = weights(half, part)
-        save_file({k: v.half() if v.is_floating_point() else v for k, v in load_file(path).items()}, path, metadata={"format": "pt"})
+        save_file(
+            {k: v.half() if v.is_floating_point() else v for k, v in load_file(path).items()},
+            path,
+            metadata={"format": "pt"},
+        )
     pipe = hub.load_pipeline(half, device="cpu")
     assert {p.dtype for p in (pipe.unet, pipe.vae, pipe.text_encoder)} == {torch.float32}
     assert len(sampling.sample(pipe, "a red house", num_inference_steps=1, seed=0)) == 1
@@ -114,7 +142,9 @@ def test_precision_can_be_chosen(model_folder):
     pipe = hub.load_pipeline(model_folder, device="cpu", dtype=torch.bfloat16)
     assert {p.dtype for p in (pipe.unet, pipe.vae, pipe.text_encoder)} == {torch.bfloat16}
     step = next(sampling.sample_steps(pipe, "a red house", num_inference_steps=1, seed=0))
-    assert step.prev_latents.dtype == torch.float32, "latents stay in float32, whatever the U-Net counts in"
+    assert step.prev_latents.dtype == torch.float32, (
+        "latents stay in float32, whatever the U-Net counts in"
+    )
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -125,7 +155,9 @@ def test_parts_are_loaded_alone(model_folder, part):
     matched = [k for k in stored if k in state or k.removeprefix("text_model.") in state]
     assert len(matched) == len(stored) and loaded.dtype == torch.float32 and not loaded.training
     for key in matched[:5]:
-        assert torch.equal(stored[key].float(), state[key if key in state else key.removeprefix("text_model.")])
+        assert torch.equal(
+            stored[key].float(), state[key if key in state else key.removeprefix("text_model.")]
+        )
 
 
 def test_a_part_that_is_not_there(model_folder):
@@ -134,12 +166,20 @@ def test_a_part_that_is_not_there(model_folder):
 
 
 def test_tokenizer_is_loaded_alone(pipe, model_folder):
-    assert hub.load_tokenizer(model_folder)("a red house").input_ids == pipe.tokenizer("a red house").input_ids
+    assert (
+        hub.load_tokenizer(model_folder)("a red house").input_ids
+        == pipe.tokenizer("a red house").input_ids
+    )
 
 
 def test_parts_are_saved_and_loaded(pipe, tmp_path):
     """`save` writes parts one by one, in half precision; together they are a pipeline, also for transformers 4, which needs the prefix on the text tower's keys."""
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "projection_dim": 32}
+    small = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "projection_dim": 32,
+    }
     clip = hub.build_clip(pipe.tokenizer, text=small, vision={**small, "image_size": 32}).eval()
     hub.save(tmp_path, vae=pipe.vae)
     with pytest.raises(FileNotFoundError, match="incomplete"):
@@ -147,9 +187,14 @@ def test_parts_are_saved_and_loaded(pipe, tmp_path):
     hub.save(tmp_path, unet=pipe.unet, clip=clip)
     pipe.tokenizer.save_pretrained(tmp_path / "tokenizer")
     for part in (*PARTS, "clip"):
-        assert {v.dtype for v in load_file(weights(tmp_path, part)).values()} <= {torch.float16, torch.int64}, part
+        assert {v.dtype for v in load_file(weights(tmp_path, part)).values()} <= {
+            torch.float16,
+            torch.int64,
+        }, part
     assert all(k.startswith("text_model.") for k in load_file(weights(tmp_path, "text_encoder")))
-    assert next(pipe.unet.parameters()).dtype == torch.float32, "saving must not change the part that is saved"
+    assert next(pipe.unet.parameters()).dtype == torch.float32, (
+        "saving must not change the part that is saved"
+    )
 
     loaded = hub.load_pipeline(tmp_path, device="cpu")
     assert torch.equal(loaded.unet.conv_in.weight, pipe.unet.conv_in.weight.half().float())
@@ -190,7 +235,12 @@ def test_a_part_that_is_missing_altogether(folder, part):
 def test_damaged_weights(folder, damage):
     path = weights(folder, "unet")
     data = path.read_bytes()
-    damaged = {"cut": data[: len(data) // 2], "empty": b"", "overwritten": b"\0" * len(data), "page": b"<!DOCTYPE html><title>404</title>"}[damage]
+    damaged = {
+        "cut": data[: len(data) // 2],
+        "empty": b"",
+        "overwritten": b"\0" * len(data),
+        "page": b"<!DOCTYPE html><title>404</title>",
+    }[damage]
     path.write_bytes(damaged)
     refused(folder, ValueError, "is damaged .* fetch it again")
 
@@ -210,7 +260,11 @@ def test_a_pickle_is_refused_unopened(folder, tmp_path, name):
     trace = tmp_path / "opened"
     weights(folder, "unet").unlink()
     (folder / "unet" / name).write_bytes(pickle.dumps(Bomb(str(trace))))
-    refused(folder, ValueError, "a pickle, which can run any code when opened: get the safetensors version")
+    refused(
+        folder,
+        ValueError,
+        "a pickle, which can run any code when opened: get the safetensors version",
+    )
     assert not trace.exists()
 
 
@@ -221,7 +275,15 @@ def test_a_pickle_beside_safetensors_is_left_alone(folder, tmp_path):
     assert not trace.exists()
 
 
-@pytest.mark.parametrize("name", ["model_index.json", "unet/config.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model_index.json",
+        "unet/config.json",
+        "scheduler/scheduler_config.json",
+        "tokenizer/tokenizer_config.json",
+    ],
+)
 def test_a_broken_configuration(folder, name):
     (folder / name).write_text("{ not json")
     refused(folder, ValueError, "json is damaged .* fetch it again")
@@ -244,7 +306,9 @@ def test_weights_that_lack_a_tensor_are_not_filled_with_random_numbers(folder, p
 
 def test_weights_of_another_model(folder):
     config = json.loads((folder / "unet" / "config.json").read_text())
-    (folder / "unet" / "config.json").write_text(json.dumps(config | {"block_out_channels": [32, 32, 32]}))
+    (folder / "unet" / "config.json").write_text(
+        json.dumps(config | {"block_out_channels": [32, 32, 32]})
+    )
     refused(folder, ValueError, "its files do not fit together")
 
 
@@ -254,9 +318,19 @@ def test_weights_of_another_model(folder):
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm", "euler", "dpm++"])
 def test_schedulers_follow_stable_diffusion(sampler):
     scheduler = hub.build_scheduler(sampler)
-    assert (scheduler.config.beta_schedule, scheduler.config.beta_start, scheduler.config.beta_end) == ("scaled_linear", 0.00085, 0.012)
-    assert scheduler.config.num_train_timesteps == 1000 and scheduler.config.prediction_type == "epsilon"
-    assert hub.build_scheduler(sampler, prediction_type="v_prediction").config.prediction_type == "v_prediction"
+    assert (
+        scheduler.config.beta_schedule,
+        scheduler.config.beta_start,
+        scheduler.config.beta_end,
+    ) == ("scaled_linear", 0.00085, 0.012)
+    assert (
+        scheduler.config.num_train_timesteps == 1000
+        and scheduler.config.prediction_type == "epsilon"
+    )
+    assert (
+        hub.build_scheduler(sampler, prediction_type="v_prediction").config.prediction_type
+        == "v_prediction"
+    )
 
 
 def test_random_pipeline_is_the_same_each_time_and_leaves_the_seed_alone():
@@ -266,7 +340,9 @@ def test_random_pipeline_is_the_same_each_time_and_leaves_the_seed_alone():
     assert torch.equal(torch.random.get_rng_state(), before)
     pairs = zip(a.unet.parameters(), b.unet.parameters(), strict=True)
     assert all(torch.equal(x, y) for x, y in pairs)
-    assert not torch.equal(next(a.unet.parameters()), next(hub.random_pipeline(seed=2).unet.parameters()))
+    assert not torch.equal(
+        next(a.unet.parameters()), next(hub.random_pipeline(seed=2).unet.parameters())
+    )
 
 
 def test_tiny_sd_has_the_shape_it_claims():
@@ -276,14 +352,25 @@ def test_tiny_sd_has_the_shape_it_claims():
     side = vae.config.sample_size // factor
     assert side == unet.config.sample_size and unet.config.in_channels == vae.config.latent_channels
     assert vae.config.sample_size**2 * 3 / (side**2 * vae.config.latent_channels) == 48
-    assert unet.config.cross_attention_dim == hub.TINY_TEXT["hidden_size"] and hub.TINY_TEXT["max_position_embeddings"] == 77
+    assert (
+        unet.config.cross_attention_dim == hub.TINY_TEXT["hidden_size"]
+        and hub.TINY_TEXT["max_position_embeddings"] == 77
+    )
     x = torch.zeros(1, unet.config.in_channels, side, side)
-    assert unet(x, 1, encoder_hidden_states=torch.zeros(1, 77, unet.config.cross_attention_dim)).sample.shape == x.shape
+    assert (
+        unet(
+            x, 1, encoder_hidden_states=torch.zeros(1, 77, unet.config.cross_attention_dim)
+        ).sample.shape
+        == x.shape
+    )
 
 
 def test_versions_name_what_is_installed():
     found = hub.versions()
-    assert found["torch"] == torch.__version__ and "missing" not in (found["diffusers"], found["transformers"])
+    assert found["torch"] == torch.__version__ and "missing" not in (
+        found["diffusers"],
+        found["transformers"],
+    )
 
 
 def test_import_is_light():
@@ -292,22 +379,31 @@ def test_import_is_light():
 print(sorted(m for m in ('torch', 'diffusers', 'transformers', 'sdlearn.training') if m in sys.modules))
 from sdlearn import load_pipeline, sample, sample_steps
 print('diffusers' in sys.modules or 'transformers' in sys.modules)"""
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     assert out == ["[]", "False"]
 
 
 def test_only_hub_touches_diffusers_and_transformers():
     package = Path(hub.__file__).parent
     imports = re.compile(r"^\s*(import|from) (diffusers|transformers)\b", re.MULTILINE)
-    assert [p.name for p in package.glob("*.py") if imports.search(p.read_text(encoding="utf-8"))] == ["hub.py"]
+    assert [
+        p.name for p in package.glob("*.py") if imports.search(p.read_text(encoding="utf-8"))
+    ] == ["hub.py"]
 
 
-@pytest.mark.skipif(not (hub.TINY_SD / "model_index.json").exists(), reason="Tiny SD is not trained yet: python -m sdlearn.training all")
+@pytest.mark.skipif(
+    not (hub.TINY_SD / "model_index.json").exists(),
+    reason="Tiny SD is not trained yet: python -m sdlearn.training all",
+)
 def test_tiny_sd_is_an_ordinary_pipeline_folder():
     index = json.loads((hub.TINY_SD / "model_index.json").read_text())
     assert index["_class_name"] == "StableDiffusionPipeline"
     assert sum(f.stat().st_size for f in hub.TINY_SD.rglob("*") if f.is_file()) < 30e6
     pipe = hub.load_pipeline()
     assert pipe.unet.dtype == pipe.vae.dtype == pipe.text_encoder.dtype == torch.float32
-    picture = sampling.sample(pipe, "a red house in the snow at night", num_inference_steps=1, seed=0)[0]
+    picture = sampling.sample(
+        pipe, "a red house in the snow at night", num_inference_steps=1, seed=0
+    )[0]
     assert picture.size == (pipe.vae.config.sample_size,) * 2

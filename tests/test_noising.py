@@ -8,10 +8,20 @@ import pytest
 import torch
 
 from sdlearn import hub, noising
-from sdlearn.noising import add_noise, make_alphas_cumprod, make_betas, rescale_zero_terminal_snr, snr
+from sdlearn.noising import (
+    add_noise,
+    make_alphas_cumprod,
+    make_betas,
+    rescale_zero_terminal_snr,
+    snr,
+)
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "02_forward_noising.ipynb"
-SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "cosine": "squaredcos_cap_v2"}  # ours: diffusers' name
+SCHEDULES = {
+    "linear": "linear",
+    "scaled_linear": "scaled_linear",
+    "cosine": "squaredcos_cap_v2",
+}  # ours: diffusers' name
 
 
 def noise_like(*shape, seed=0):
@@ -20,12 +30,23 @@ def noise_like(*shape, seed=0):
 
 def from_notebook(name: str, **given):
     """A function as the learner reads it, cut out of the notebook's cell that defines it; `given` are the names it takes from other cells."""
-    cells = ["".join(c["source"]) for c in json.loads(NOTEBOOK.read_text())["cells"] if c["cell_type"] == "code"]
+    cells = [
+        "".join(c["source"])
+        for c in json.loads(NOTEBOOK.read_text())["cells"]
+        if c["cell_type"] == "code"
+    ]
     found = [c for c in cells if f"def {name}(" in c]
     assert len(found) == 1, f"{name} is defined in {len(found)} cells"
     lines = found[0].splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith(f"def {name}("))
-    end = next((i for i in range(first + 1, len(lines)) if lines[i] and not lines[i].startswith((" ", ")"))), len(lines))
+    end = next(
+        (
+            i
+            for i in range(first + 1, len(lines))
+            if lines[i] and not lines[i].startswith((" ", ")"))
+        ),
+        len(lines),
+    )
     scope = {"torch": torch, "noising": noising, **given}
     exec("\n".join(lines[first:end]), scope)
     return scope[name]
@@ -86,7 +107,9 @@ def test_closed_form_equals_a_simulation_of_single_steps():
         for t, beta in enumerate(betas):
             x = one_step(x, beta, torch.randn(count, generator=generator))
             variance = 1 - abar[t].item()
-            assert x.mean().item() == pytest.approx(abar[t].item() ** 0.5 * start, abs=5 * (variance / count) ** 0.5)
+            assert x.mean().item() == pytest.approx(
+                abar[t].item() ** 0.5 * start, abs=5 * (variance / count) ** 0.5
+            )
             assert x.var().item() == pytest.approx(variance, abs=5 * variance * (2 / count) ** 0.5)
 
 
@@ -119,7 +142,12 @@ def test_cosine_schedule_is_the_papers_formula():
     """abar_t = f(t) / f(0), f(u) = cos^2((u + s) / (1 + s) pi / 2): 1e-5 wherever the cap of 0.999 on beta does not bite."""
     u = torch.arange(1, 1000, dtype=torch.float64) / 1000
     f = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
-    torch.testing.assert_close(make_alphas_cumprod("cosine")[:-1].double(), f / math.cos(0.008 / 1.008 * math.pi / 2) ** 2, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        make_alphas_cumprod("cosine")[:-1].double(),
+        f / math.cos(0.008 / 1.008 * math.pi / 2) ** 2,
+        rtol=0,
+        atol=1e-5,
+    )
 
 
 def test_add_noise_equals_diffusers():
@@ -162,7 +190,9 @@ def test_snr_is_the_ratio_of_two_measured_variances():
 def test_averaging_n_equal_numbers_multiplies_the_snr_by_n():
     """Blocks of 8 x 8 equal pixels: the noise's variance in a block's mean is (1 - abar) / 64; 4,096 blocks, standard error 2 %, 8 % allowed."""
     abar = make_alphas_cumprod()
-    means = torch.nn.functional.avg_pool2d(add_noise(torch.zeros(1, 1, 512, 512), noise_like(1, 1, 512, 512), 600, abar), 8)
+    means = torch.nn.functional.avg_pool2d(
+        add_noise(torch.zeros(1, 1, 512, 512), noise_like(1, 1, 512, 512), 600, abar), 8
+    )
     assert means.var().item() == pytest.approx((1 - abar[600].item()) / 64, rel=0.08)
 
 
@@ -175,7 +205,11 @@ def test_posterior_is_bayes_rule():
     gallery = noise_like(7, 30, seed=1).double()
     x_t = abar**0.5 * gallery[[2, 5]] + (1 - abar) ** 0.5 * noise_like(2, 30, seed=2).double()
     found = posterior(x_t, gallery, abar)
-    density = torch.distributions.Normal(abar**0.5 * gallery, (1 - abar) ** 0.5).log_prob(x_t[:, None]).sum(-1)
+    density = (
+        torch.distributions.Normal(abar**0.5 * gallery, (1 - abar) ** 0.5)
+        .log_prob(x_t[:, None])
+        .sum(-1)
+    )
     torch.testing.assert_close(found, density.softmax(1), rtol=0, atol=1e-9)
     torch.testing.assert_close(found.sum(1), torch.ones(2, dtype=torch.float64))
 
@@ -185,17 +219,25 @@ def test_posterior_tells_the_truth():
     posterior, abar = from_notebook("posterior"), 0.05
     gallery = noise_like(6, 40, seed=1)
     truth = torch.arange(6).repeat(2000)
-    weights = posterior(abar**0.5 * gallery[truth] + (1 - abar) ** 0.5 * noise_like(12_000, 40, seed=2), gallery, abar)
+    weights = posterior(
+        abar**0.5 * gallery[truth] + (1 - abar) ** 0.5 * noise_like(12_000, 40, seed=2),
+        gallery,
+        abar,
+    )
     sure, guess = weights.max(1)
     for low in (0.3, 0.5, 0.7, 0.9):
         inside = (sure >= low) & (sure < low + 0.1)
         assert inside.sum() > 1000
-        assert (guess == truth)[inside].float().mean().item() == pytest.approx(sure[inside].mean().item(), abs=0.05)
+        assert (guess == truth)[inside].float().mean().item() == pytest.approx(
+            sure[inside].mean().item(), abs=0.05
+        )
 
 
 def test_posterior_knows_nothing_where_nothing_is_left():
     posterior, gallery = from_notebook("posterior"), noise_like(5, 20)
-    torch.testing.assert_close(posterior(noise_like(3, 20, seed=1), gallery, 0.0), torch.full((3, 5), 0.2))
+    torch.testing.assert_close(
+        posterior(noise_like(3, 20, seed=1), gallery, 0.0), torch.full((3, 5), 0.2)
+    )
 
 
 def test_beliefs_are_sums_of_the_posterior():
@@ -203,18 +245,35 @@ def test_beliefs_are_sums_of_the_posterior():
     facts = [("day", "snow"), ("day", "sea"), ("night", "snow"), ("night", "sea")]
     answers = from_notebook("answers", facts=facts, questions=["time", "place"])
     shares = answers(torch.tensor([0.1, 0.2, 0.3, 0.4]))
-    assert {q: {a: round(v, 6) for a, v in given.items()} for q, given in shares.items()} == {"time": {"day": 0.3, "night": 0.7}, "place": {"snow": 0.4, "sea": 0.6}}
+    assert {q: {a: round(v, 6) for a, v in given.items()} for q, given in shares.items()} == {
+        "time": {"day": 0.3, "night": 0.7},
+        "place": {"snow": 0.4, "sea": 0.6},
+    }
 
 
 def test_recognition_is_certain_without_noise_and_chance_without_picture():
     """16 scenes of two questions (2 and 8 answers): all right at the first timestep, exactly 1/16, 1/2 and 1/8 where alpha-bar is 0."""
     facts = [(i % 2, i // 2) for i in range(16)]
-    agree = {q: torch.tensor([[float(a[i] == b[i]) for b in facts] for a in facts]) for i, q in enumerate(("two", "eight"))}
+    agree = {
+        q: torch.tensor([[float(a[i] == b[i]) for b in facts] for a in facts])
+        for i, q in enumerate(("two", "eight"))
+    }
     abar, posterior = make_alphas_cumprod(), from_notebook("posterior")
-    recognised = from_notebook("recognised", T=1000, alphas_cumprod=abar, posterior=posterior, agree=agree, gaussian=lambda shape, seed: noise_like(*shape, seed=seed))
+    recognised = from_notebook(
+        "recognised",
+        T=1000,
+        alphas_cumprod=abar,
+        posterior=posterior,
+        agree=agree,
+        gaussian=lambda shape, seed: noise_like(*shape, seed=seed),
+    )
     gallery = noise_like(16, 4, 8, 8, seed=9)
     assert recognised(gallery, 0) == {"whole scene": 1, "two": 1, "eight": 1}
-    assert recognised(gallery, 999, rescale_zero_terminal_snr(abar)) == {"whole scene": 1 / 16, "two": 1 / 2, "eight": 1 / 8}
+    assert recognised(gallery, 999, rescale_zero_terminal_snr(abar)) == {
+        "whole scene": 1 / 16,
+        "two": 1 / 2,
+        "eight": 1 / 8,
+    }
     between = recognised(gallery, 950)
     assert 1 / 16 < between["whole scene"] < between["two"] < 1
 
@@ -223,7 +282,11 @@ def test_an_answer_is_weighed_over_all_scenes_that_give_it():
     """Scene 0 is the likeliest with 0.4, but scenes 1 and 2 agree on the other answer with 0.6 together: that one is the guess."""
     agree = {"two": torch.tensor([[1.0, 0, 0], [0, 1, 1], [0, 1, 1]])}
     weights = torch.tensor([[0.4, 0.3, 0.3]]).repeat(3, 1)
-    given = {"posterior": lambda *_: weights, "agree": agree, "gaussian": lambda shape, seed: noise_like(*shape)}
+    given = {
+        "posterior": lambda *_: weights,
+        "agree": agree,
+        "gaussian": lambda shape, seed: noise_like(*shape),
+    }
     recognised = from_notebook("recognised", T=1000, alphas_cumprod=make_alphas_cumprod(), **given)
     found = recognised(torch.zeros(3, 1, 2, 2), 500)
     assert found["whole scene"] == pytest.approx(1 / 3) and found["two"] == pytest.approx(2 / 3)
@@ -246,18 +309,32 @@ def test_rescaled_schedule_ends_in_pure_noise():
 def test_rescaled_schedule_equals_diffusers():
     """diffusers goes back through betas, which rounds: 1e-6."""
     theirs = hub.build_scheduler(rescale_betas_zero_snr=True).alphas_cumprod
-    torch.testing.assert_close(rescale_zero_terminal_snr(make_alphas_cumprod()), theirs, rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        rescale_zero_terminal_snr(make_alphas_cumprod()), theirs, rtol=0, atol=1e-6
+    )
 
 
 # ------------------------------------------------------------------------------------------------ mistakes
 
 X = torch.zeros(2, 4, 8, 8)
 MISTAKES = {
-    "schedule": (lambda: make_betas("quadratic"), "Unknown schedule 'quadratic': choose linear, scaled_linear or cosine."),
+    "schedule": (
+        lambda: make_betas("quadratic"),
+        "Unknown schedule 'quadratic': choose linear, scaled_linear or cosine.",
+    ),
     "no steps": (lambda: make_betas(num_train_timesteps=0), "at least one step"),
-    "beta": (lambda: make_betas(beta_end=1.2), "0 < beta_start <= beta_end < 1; got 1000 steps, 0.00085 and 1.2."),
-    "too late": (lambda: add_noise(X, X, 1000, make_alphas_cumprod()), "run from 0 to 999; got 1000"),
-    "too early": (lambda: add_noise(X, X, torch.tensor([0, -1]), make_alphas_cumprod()), "run from 0 to 999; got -1"),
+    "beta": (
+        lambda: make_betas(beta_end=1.2),
+        "0 < beta_start <= beta_end < 1; got 1000 steps, 0.00085 and 1.2.",
+    ),
+    "too late": (
+        lambda: add_noise(X, X, 1000, make_alphas_cumprod()),
+        "run from 0 to 999; got 1000",
+    ),
+    "too early": (
+        lambda: add_noise(X, X, torch.tensor([0, -1]), make_alphas_cumprod()),
+        "run from 0 to 999; got -1",
+    ),
     "between": (lambda: add_noise(X, X, 500.5, make_alphas_cumprod()), "whole numbers"),
     "shape": (lambda: add_noise(X, X[:, :1], 5, make_alphas_cumprod()), "its own noise"),
 }
@@ -276,5 +353,7 @@ def test_nothing_global_is_touched():
     x0, noise, abar = noise_like(1, 4, 8, 8), noise_like(1, 4, 8, 8, seed=1), make_alphas_cumprod()
     kept, state = (x0.clone(), noise.clone(), abar.clone()), torch.get_rng_state()
     add_noise(x0, noise, 5, abar), rescale_zero_terminal_snr(abar), snr(abar)
-    assert all(map(torch.equal, kept, (x0, noise, abar))) and torch.equal(state, torch.get_rng_state())
+    assert all(map(torch.equal, kept, (x0, noise, abar))) and torch.equal(
+        state, torch.get_rng_state()
+    )
     assert noising.add_noise(x0.half(), noise.half(), 5, abar).dtype == torch.float16

@@ -13,10 +13,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LISTED = list(dict.fromkeys(re.findall(r"\]\(notebooks/([\w-]+\.ipynb)\)", README)))  # the contents, in order
+LISTED = list(
+    dict.fromkeys(re.findall(r"\]\(notebooks/([\w-]+\.ipynb)\)", README))
+)  # the contents, in order
 CHAPTERS = ["00", "01", "02", "03", "04", "05", "06"]
 EVERY = [*LISTED, *(f"solutions/{name}" for name in LISTED)]
-CELL_SECONDS = 300  # 03 trains for about a minute; a kernel that died is noticed only when this is over
+CELL_SECONDS = (
+    300  # 03 trains for about a minute; a kernel that died is noticed only when this is over
+)
 
 
 # ------------------------------------------------------------------------------------------------------------- the lint
@@ -24,8 +28,15 @@ CELL_SECONDS = 300  # 03 trains for about a minute; a kernel that died is notice
 
 def dead_links(text: str, folder: Path) -> list[str]:
     """Relative links, pictures too, that lead nowhere from a folder."""
-    targets = ("".join(t).split("#")[0] for t in re.findall(r"\]\(([^)\s]+)[^)]*\)|(?:href|src)=[\"']([^\"']+)", text))
-    return [t for t in targets if t and not re.match(r"(https?|mailto|data|attachment):", t) and not (folder / t).exists()]
+    targets = (
+        "".join(t).split("#")[0]
+        for t in re.findall(r"\]\(([^)\s]+)[^)]*\)|(?:href|src)=[\"']([^\"']+)", text)
+    )
+    return [
+        t
+        for t in targets
+        if t and not re.match(r"(https?|mailto|data|attachment):", t) and not (folder / t).exists()
+    ]
 
 
 def lint(path: Path, previous: str | None = None, following: str | None = None) -> list[str]:
@@ -47,7 +58,9 @@ def lint(path: Path, previous: str | None = None, following: str | None = None) 
         found.append("not executed top to bottom from a clean kernel")
     found += [f"error output {o.ename}" for o in outputs if o.output_type == "error"]
     found += ["output on stderr" for o in outputs if o.get("name") == "stderr"]
-    found += ["a widget's output is stored" for o in outputs if "widget" in "".join(o.get("data", {}))]
+    found += [
+        "a widget's output is stored" for o in outputs if "widget" in "".join(o.get("data", {}))
+    ]
     if "widgets" in nb.metadata:
         found.append("metadata.widgets is stored")
     if any("execution" in c.metadata for c in nb.cells):
@@ -63,35 +76,63 @@ def lint(path: Path, previous: str | None = None, following: str | None = None) 
         found.append(f"{words} words")
 
     texts = [prose, *(c.source for c in code), *(o.get("text", "") for o in outputs)]
-    texts += [str(v) for o in outputs for kind, v in o.get("data", {}).items() if kind.startswith("text/")]
+    texts += [
+        str(v) for o in outputs for kind, v in o.get("data", {}).items() if kind.startswith("text/")
+    ]
     text = "\n".join(texts)
-    found += [f"a machine's path: {m}" for m in re.findall(r"(?<![\w./~:])/(?:root|home|tmp|work|usr|Users|opt)/\S*|[A-Z]:\\Users\\\S*", text)]
-    found += [f"a remote picture: {m}" for m in re.findall(r"!\[[^\]]*\]\((https?:[^)]*)|<img[^>]+src=[\"'](https?:[^\"']*)", text)]
+    found += [
+        f"a machine's path: {m}"
+        for m in re.findall(
+            r"(?<![\w./~:])/(?:root|home|tmp|work|usr|Users|opt)/\S*|[A-Z]:\\Users\\\S*", text
+        )
+    ]
+    found += [
+        f"a remote picture: {m}"
+        for m in re.findall(r"!\[[^\]]*\]\((https?:[^)]*)|<img[^>]+src=[\"'](https?:[^\"']*)", text)
+    ]
 
     found += [f"a link to nowhere: {target}" for target in dead_links(prose, path.parent)]
-    found += ["a figure without alt text" for m in re.findall(r"!\[([^\]]*)\]\(", prose) if len(m.split()) < 3]
-    found += ["an <img> without alt text" for m in re.findall(r"<img[^>]*>", text) if not re.search(r"alt=[\"'][^\"']{8,}", m)]
+    found += [
+        "a figure without alt text"
+        for m in re.findall(r"!\[([^\]]*)\]\(", prose)
+        if len(m.split()) < 3
+    ]
+    found += [
+        "an <img> without alt text"
+        for m in re.findall(r"<img[^>]*>", text)
+        if not re.search(r"alt=[\"'][^\"']{8,}", m)
+    ]
     for output in outputs:
         alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
         if "image/png" in output.get("data", {}) and len(alt.split()) < 4:
             found.append(f"a figure without alt text ({output.data.get('text/plain', '')[:40]})")
 
     for cell in code:
-        if "nbval-check-output" in cell.metadata.get("tags", []) and any(o.output_type != "stream" for o in cell.outputs):
-            found.append(f"cell [{cell.execution_count}] is marked nbval-check-output but shows more than printed text")
+        if "nbval-check-output" in cell.metadata.get("tags", []) and any(
+            o.output_type != "stream" for o in cell.outputs
+        ):
+            found.append(
+                f"cell [{cell.execution_count}] is marked nbval-check-output but shows more than printed text"
+            )
     if not solution:
         if not any("nbval-check-output" in c.metadata.get("tags", []) for c in code):
             found.append("no cell is marked nbval-check-output, so no printed text is compared")
         if not re.match(r"# \d\d \w", nb.cells[0].source):
             found.append("the first cell is not '# NN Title'")
         last = nb.cells[-1].source
-        found += [f"the last cell does not link to {link}" for link in (previous, following, "../README.md") if link and f"]({link})" not in last]
+        found += [
+            f"the last cell does not link to {link}"
+            for link in (previous, following, "../README.md")
+            if link and f"]({link})" not in last
+        ]
     return found
 
 
 def test_contents_lists_every_chapter():
     assert [name[:2] for name in LISTED] == CHAPTERS[: len(LISTED)] and len(LISTED) >= len(CHAPTERS)
-    present = {p.name for p in FOLDER.glob("*.ipynb")} | {p.name for p in (FOLDER / "solutions").glob("*.ipynb")}
+    present = {p.name for p in FOLDER.glob("*.ipynb")} | {
+        p.name for p in (FOLDER / "solutions").glob("*.ipynb")
+    }
     assert present <= set(LISTED), "a notebook that the contents do not name"
 
 
@@ -110,12 +151,23 @@ def good() -> nbformat.NotebookNode:
     """A notebook the lint has nothing against."""
     v4 = nbformat.v4
     alt = "noise fills the picture at t = 999"
-    figure = v4.new_output("display_data", {"image/png": "iVBORw0KGgo=", "text/plain": alt}, metadata={"image/png": {"alt": alt}})
+    figure = v4.new_output(
+        "display_data",
+        {"image/png": "iVBORw0KGgo=", "text/plain": alt},
+        metadata={"image/png": {"alt": alt}},
+    )
     cells = [
         v4.new_markdown_cell("# 03 Title\nA promise."),
-        v4.new_code_cell("print(1)", execution_count=1, outputs=[v4.new_output("stream", text="1\n")], metadata={"tags": ["nbval-check-output"]}),
+        v4.new_code_cell(
+            "print(1)",
+            execution_count=1,
+            outputs=[v4.new_output("stream", text="1\n")],
+            metadata={"tags": ["nbval-check-output"]},
+        ),
         v4.new_code_cell("show(figure)", execution_count=2, outputs=[figure]),
-        v4.new_markdown_cell("[< previous](02.ipynb) | [contents](../README.md) | [next >](04.ipynb)"),
+        v4.new_markdown_cell(
+            "[< previous](02.ipynb) | [contents](../README.md) | [next >](04.ipynb)"
+        ),
     ]
     return v4.new_notebook(cells=cells)
 
@@ -129,9 +181,17 @@ def spoil(code: str):
     [
         (None, spoil("")),
         ("not executed", spoil("nb.cells[1].execution_count = 7")),
-        ("error output", spoil("nb.cells[1].outputs.append(v4.new_output('error', ename='ValueError', evalue='', traceback=[]))")),
+        (
+            "error output",
+            spoil(
+                "nb.cells[1].outputs.append(v4.new_output('error', ename='ValueError', evalue='', traceback=[]))"
+            ),
+        ),
         ("stderr", spoil("nb.cells[1].outputs[0].name = 'stderr'")),
-        ("widget's output", spoil("nb.cells[2].outputs[0].data['application/vnd.jupyter.widget-view+json'] = {}")),
+        (
+            "widget's output",
+            spoil("nb.cells[2].outputs[0].data['application/vnd.jupyter.widget-view+json'] = {}"),
+        ),
         ("metadata.widgets", spoil("nb.metadata.widgets = {}")),
         ("timestamps", spoil("nb.cells[1].metadata['execution'] = {}")),
         ("has 26 lines", spoil("nb.cells[1].source = 'x = 1\\n' * 26")),
@@ -139,14 +199,20 @@ def spoil(code: str):
         ("2.5 MB", spoil("nb.cells[2].outputs[0].data['image/png'] = 'A' * 2_500_000")),
         ("words", spoil("nb.cells[0].source += ' word' * 2500")),
         ("machine's path", spoil("nb.cells[1].outputs[0].text = 'saved /home/me/x.png'")),
-        ("remote picture", spoil("nb.cells[0].source += '\\n![a red house here](https://example.org/a.png)'")),
+        (
+            "remote picture",
+            spoil("nb.cells[0].source += '\\n![a red house here](https://example.org/a.png)'"),
+        ),
         ("link to nowhere", spoil("nb.cells[0].source += ' [text](none.md)'")),
         ("figure without alt", spoil("nb.cells[2].outputs[0].metadata = {}")),
         ("<img> without alt", spoil("nb.cells[0].source += '<img src=\"02.ipynb\">'")),
         ("more than printed", spoil("nb.cells[2].metadata = {'tags': ['nbval-check-output']}")),
         ("no printed text", spoil("nb.cells[1].metadata = {}")),
         ("first cell", spoil("nb.cells[0].source = 'Title'")),
-        ("link to 04.ipynb", spoil("nb.cells[-1].source = '[< previous](02.ipynb) | [contents](../README.md)'")),
+        (
+            "link to 04.ipynb",
+            spoil("nb.cells[-1].source = '[< previous](02.ipynb) | [contents](../README.md)'"),
+        ),
         ("not a valid", spoil("nb.cells[1].id = nb.cells[2].id = 'a b'")),
     ],
 )
@@ -171,14 +237,49 @@ def test_lint_finds_a_missing_notebook(tmp_path):
 
 def nbval(path: Path, scratch: Path, *more: str) -> tuple[subprocess.CompletedProcess, str]:
     """Run a notebook under nbval in a process and a kernel of its own, cut off from the network; also what it tried to reach."""
-    (scratch / "pytest.ini").write_text("[pytest]\n")  # not the project's own, which would block the kernel's loopback sockets
+    (scratch / "pytest.ini").write_text(
+        "[pytest]\n"
+    )  # not the project's own, which would block the kernel's loopback sockets
     log = scratch / "network.log"
     env = {k: v for k, v in os.environ.items() if not k.startswith(("SDLEARN_", "PYTEST_"))}
-    env |= {"PYTHONPATH": str(ROOT / "tests" / "offline"), "SDLEARN_NETWORK_LOG": str(log), "HF_HUB_OFFLINE": "1", "IPYTHONDIR": str(scratch / "ipython")}
+    env |= {
+        "PYTHONPATH": str(ROOT / "tests" / "offline"),
+        "SDLEARN_NETWORK_LOG": str(log),
+        "HF_HUB_OFFLINE": "1",
+        "IPYTHONDIR": str(scratch / "ipython"),
+    }
     env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # a second saved for each notebook
-    options = ["-p", "nbval.plugin", "--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={CELL_SECONDS}", f"--nbval-sanitize-with={ROOT / 'tests' / 'sanitize.cfg'}"]
-    command = [sys.executable, "-m", "pytest", "-c", str(scratch / "pytest.ini"), "-q", "--color=no", "-p", "no:cacheprovider", *options, *more, str(path)]
-    done = subprocess.run(command, env=env, cwd=scratch, capture_output=True, text=True, encoding="utf-8", errors="replace")
+    options = [
+        "-p",
+        "nbval.plugin",
+        "--nbval-lax",
+        "--nbval-current-env",
+        f"--nbval-cell-timeout={CELL_SECONDS}",
+        f"--nbval-sanitize-with={ROOT / 'tests' / 'sanitize.cfg'}",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-c",
+        str(scratch / "pytest.ini"),
+        "-q",
+        "--color=no",
+        "-p",
+        "no:cacheprovider",
+        *options,
+        *more,
+        str(path),
+    ]
+    done = subprocess.run(
+        command,
+        env=env,
+        cwd=scratch,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     return done, log.read_text() if log.exists() else ""
 
 
@@ -205,12 +306,25 @@ def test_runner_finds_each_fault(tmp_path):
         "socket.socket().connect(('203.0.113.1', 80))": "",
     }
     v4, tags = nbformat.v4, {"tags": ["nbval-check-output"]}
-    made = [v4.new_code_cell(source, execution_count=1, outputs=[v4.new_output("stream", text=text)], metadata=tags if text else {}) for source, text in cells.items()]
+    made = [
+        v4.new_code_cell(
+            source,
+            execution_count=1,
+            outputs=[v4.new_output("stream", text=text)],
+            metadata=tags if text else {},
+        )
+        for source, text in cells.items()
+    ]
     nb = v4.new_notebook(cells=made)
     nbformat.write(nb, tmp_path / "probe.ipynb")
     done, tried = nbval(tmp_path / "probe.ipynb", tmp_path)
     assert "4 failed, 2 passed" in done.stdout, done.stdout
-    for word in ("Cell outputs differ", "ModuleNotFoundError", "blocked in tests: two.example", "blocked in tests: 203.0.113.1"):
+    for word in (
+        "Cell outputs differ",
+        "ModuleNotFoundError",
+        "blocked in tests: two.example",
+        "blocked in tests: 203.0.113.1",
+    ):
         assert word in done.stdout
     assert tried.split() == ["one.example", "two.example", "203.0.113.1"]
 
@@ -226,9 +340,17 @@ def test_execution_cleans_what_may_not_be_committed(tmp_path):
 
     v4 = nbformat.v4
     cells = [
-        v4.new_code_cell("from IPython.display import HTML, display\ndisplay(HTML('<script>1</script>'))\nimport sys\nprint('noise', file=sys.stderr)"),
+        v4.new_code_cell(
+            "from IPython.display import HTML, display\ndisplay(HTML('<script>1</script>'))\nimport sys\nprint('noise', file=sys.stderr)"
+        ),
         v4.new_code_cell("import ipywidgets\nipywidgets.IntSlider()"),
-        v4.new_code_cell("import sdlearn\nprint(sdlearn.__file__)\n6 * 7", metadata={"tags": ["nbval-check-output"], "execution": {"iopub.status.busy": "2026-01-01T00:00:00Z"}}),
+        v4.new_code_cell(
+            "import sdlearn\nprint(sdlearn.__file__)\n6 * 7",
+            metadata={
+                "tags": ["nbval-check-output"],
+                "execution": {"iopub.status.busy": "2026-01-01T00:00:00Z"},
+            },
+        ),
     ]
     nb = v4.new_notebook(cells=cells, metadata={"widgets": {}})
     done = notebooks.execute(nb, tmp_path)
@@ -237,7 +359,9 @@ def test_execution_cleans_what_may_not_be_committed(tmp_path):
     assert done.error is None and done.seconds > 0 and 20 < done.peak_mb < 1000
     assert [c.execution_count for c in nb.cells] == [1, 2, 3]
     assert nb.cells[0].outputs == nb.cells[1].outputs == [] and "widgets" not in nb.metadata
-    assert nb.cells[2].outputs[0].text == f"sdlearn{os.sep}__init__.py\n" and nb.cells[2].outputs[1].data == {"text/plain": "42"}
+    assert nb.cells[2].outputs[0].text == f"sdlearn{os.sep}__init__.py\n" and nb.cells[2].outputs[
+        1
+    ].data == {"text/plain": "42"}
     assert nb.cells[2].metadata == {"tags": ["nbval-check-output"]}
 
 

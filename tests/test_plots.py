@@ -24,7 +24,9 @@ def pictures():
 @pytest.fixture()
 def shown(monkeypatch):
     calls = []
-    monkeypatch.setattr("IPython.display.display", lambda *args, **kwargs: calls.append((args, kwargs)))
+    monkeypatch.setattr(
+        "IPython.display.display", lambda *args, **kwargs: calls.append((args, kwargs))
+    )
     return calls
 
 
@@ -34,7 +36,12 @@ def pixels(figure) -> np.ndarray:
 
 def test_import_touches_no_model_and_no_pyplot():
     code = "import sys, sdlearn.plots; print([m for m in ('torch', 'diffusers', 'transformers', 'matplotlib.pyplot') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_show_carries_the_alt_text(shown, pictures):
@@ -42,9 +49,18 @@ def test_show_carries_the_alt_text(shown, pictures):
     plots.show(pictures[0], "One scene")
     plots.show(pictures[0], "One scene, small", width=64)
     (((strip,), strip_options), ((one,), options), (_, small)) = shown
-    assert strip["text/plain"] == "Four drawn scenes" and strip_options == {"metadata": {"image/png": {"alt": "Four drawn scenes"}}, "raw": True}
-    assert options["metadata"]["image/png"] == {"alt": "One scene", "width": 256} and small["metadata"]["image/png"]["width"] == 64
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(one["image/png"])))), np.asarray(pictures[0]))
+    assert strip["text/plain"] == "Four drawn scenes" and strip_options == {
+        "metadata": {"image/png": {"alt": "Four drawn scenes"}},
+        "raw": True,
+    }
+    assert (
+        options["metadata"]["image/png"] == {"alt": "One scene", "width": 256}
+        and small["metadata"]["image/png"]["width"] == 64
+    )
+    assert np.array_equal(
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(one["image/png"])))),
+        np.asarray(pictures[0]),
+    )
 
 
 @pytest.mark.parametrize("alt", ["", "  ", None])
@@ -55,8 +71,19 @@ def test_show_refuses_a_picture_without_alt(shown, pictures, alt):
 
 
 def test_picture_takes_images_arrays_and_tensors(pictures):
-    bytes_, floats = torch.from_numpy(np.array(pictures[0])), torch.from_numpy(np.array(pictures[0]) / 255)
-    for given in (bytes_, bytes_.numpy(), bytes_.long(), floats, floats.numpy(), floats.requires_grad_(), pictures[0].convert("RGBA")):
+    bytes_, floats = (
+        torch.from_numpy(np.array(pictures[0])),
+        torch.from_numpy(np.array(pictures[0]) / 255),
+    )
+    for given in (
+        bytes_,
+        bytes_.numpy(),
+        bytes_.long(),
+        floats,
+        floats.numpy(),
+        floats.requires_grad_(),
+        pictures[0].convert("RGBA"),
+    ):
         assert np.array_equal(np.asarray(plots.picture(given)), np.asarray(pictures[0]))
 
 
@@ -69,13 +96,28 @@ def test_picture_clips_and_refuses():
 def find(part: np.ndarray, whole: np.ndarray) -> list:
     """Where `part` stands, pixel for pixel."""
     height, width = part.shape[:2]
-    ys, xs = np.nonzero((whole[: whole.shape[0] - height + 1, : whole.shape[1] - width + 1] == part[0, 0]).all(-1))
-    return [(int(y), int(x)) for y, x in zip(ys, xs, strict=True) if np.array_equal(whole[y : y + height, x : x + width], part)]
+    ys, xs = np.nonzero(
+        (whole[: whole.shape[0] - height + 1, : whole.shape[1] - width + 1] == part[0, 0]).all(-1)
+    )
+    return [
+        (int(y), int(x))
+        for y, x in zip(ys, xs, strict=True)
+        if np.array_equal(whole[y : y + height, x : x + width], part)
+    ]
 
 
 def test_pictures_are_shown_pixel_for_pixel(pictures):
-    whole = pixels(plots.grid([pictures[:2], pictures[2:]], ["left", "a label that is\nwrapped, and long enough for two lines"], ["one", "two"], title="title"))
-    inner = [find(np.asarray(p)[1:-1, 1:-1], whole) for p in pictures]  # the outermost pixels touch the margin
+    whole = pixels(
+        plots.grid(
+            [pictures[:2], pictures[2:]],
+            ["left", "a label that is\nwrapped, and long enough for two lines"],
+            ["one", "two"],
+            title="title",
+        )
+    )
+    inner = [
+        find(np.asarray(p)[1:-1, 1:-1], whole) for p in pictures
+    ]  # the outermost pixels touch the margin
     assert [len(places) for places in inner] == [1, 1, 1, 1]
     (a,), (b,), (c,), _ = inner
     assert a[0] == b[0] and a[1] == c[1] and b[1] > a[1] + 128 and c[0] > a[0] + 128
@@ -84,13 +126,18 @@ def test_pictures_are_shown_pixel_for_pixel(pictures):
 def test_blank_places_and_short_rows(pictures):
     figure = plots.grid([[pictures[0], None, pictures[1]], [pictures[2]]])
     assert len(figure.axes) == 3
-    assert plots.grid([pictures[:2]], col_labels=[3, 4]).axes[1].get_title() == "4", "numbers are labels too"
+    assert plots.grid([pictures[:2]], col_labels=[3, 4]).axes[1].get_title() == "4", (
+        "numbers are labels too"
+    )
 
 
 def test_labels_keep_their_line_breaks_and_long_ones_get_more(pictures):
     figure = plots.grid([pictures[:1]], ["not:\na balloon"], ["one\ntwo and a much longer line"])
     assert figure.texts[0].get_text() == "not:\na balloon"
-    assert figure.axes[0].get_title().startswith("one\ntwo and a") and figure.axes[0].get_title().count("\n") > 1
+    assert (
+        figure.axes[0].get_title().startswith("one\ntwo and a")
+        and figure.axes[0].get_title().count("\n") > 1
+    )
 
 
 def test_filmstrip_breaks_into_rows_and_labels_each(pictures):
@@ -108,10 +155,21 @@ def test_filmstrip_says_what_is_missing(images, labels):
 
 
 def test_every_keeps_first_and_last():
-    assert plots.every(range(50), 7) == [0, 8, 16, 24, 33, 41, 49] and plots.every([1, 2], 7) == [1, 2] and plots.every(range(3), 1) == [0]
+    assert (
+        plots.every(range(50), 7) == [0, 8, 16, 24, 33, 41, 49]
+        and plots.every([1, 2], 7) == [1, 2]
+        and plots.every(range(3), 1) == [0]
+    )
 
 
-@pytest.mark.parametrize("values", [np.array([[-2.0, 0.0, 1.0]]), np.zeros((2, 2)), torch.tensor([[-1.0, 3.0]], requires_grad=True)])
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([[-2.0, 0.0, 1.0]]),
+        np.zeros((2, 2)),
+        torch.tensor([[-1.0, 3.0]], requires_grad=True),
+    ],
+)
 def test_signed_is_symmetric_about_zero(values):
     figure, ax = plots.figure()
     low, high = plots.signed(ax, values).get_clim()
@@ -120,7 +178,9 @@ def test_signed_is_symmetric_about_zero(values):
 
 
 def test_coloured_zero_is_white_and_signs_differ_in_hue():
-    orange, white, purple = (plots.coloured([[-1.0, 0.0, 1.0]], limit=1.0).getpixel((x, 0)) for x in range(3))
+    orange, white, purple = (
+        plots.coloured([[-1.0, 0.0, 1.0]], limit=1.0).getpixel((x, 0)) for x in range(3)
+    )
     assert min(white) > 240 and orange[0] > orange[2] and purple[2] > purple[0]
     flat = plots.coloured(np.full((3, 3), 7.0))
     assert flat.size == (3, 3) and len(flat.getcolors()) == 1
@@ -139,17 +199,28 @@ def test_overlay_lights_what_is_attended(pictures):
     heat = np.zeros((16, 16))
     heat[4:12, 8:] = 5.0
     over, base = np.asarray(plots.overlay(pictures[0], heat)), np.asarray(pictures[0])
-    assert np.array_equal(over[48:80, 90:], base[48:80, 90:]) and over[:, :32].mean() < 0.5 * base[:, :32].mean()
+    assert (
+        np.array_equal(over[48:80, 90:], base[48:80, 90:])
+        and over[:, :32].mean() < 0.5 * base[:, :32].mean()
+    )
     assert np.ptp(over[:, :32].astype(int), axis=-1).max() <= 1, "grey where nothing looks"
     plots.overlay(pictures[0], np.zeros((4, 4)))  # an even map is a map too
 
 
 def test_lines_differ_by_more_than_hue():
     x = np.linspace(0, 1, 5)
-    figure = plots.lines(x, {name: x**i for i, name in enumerate("abcdefg")}, xlabel="x", ylabel="y", log="y")
+    figure = plots.lines(
+        x, {name: x**i for i, name in enumerate("abcdefg")}, xlabel="x", ylabel="y", log="y"
+    )
     drawn = figure.axes[0].lines
-    assert len({line.get_marker() for line in drawn}) == len({line.get_color() for line in drawn}) == 7 and figure.axes[0].get_yscale() == "log"
-    assert all(line.get_marker() == "None" for line in plots.lines(range(99), {"y": range(99)}, xlabel="x", ylabel="y").axes[0].lines)
+    assert (
+        len({line.get_marker() for line in drawn}) == len({line.get_color() for line in drawn}) == 7
+        and figure.axes[0].get_yscale() == "log"
+    )
+    assert all(
+        line.get_marker() == "None"
+        for line in plots.lines(range(99), {"y": range(99)}, xlabel="x", ylabel="y").axes[0].lines
+    )
     named = plots.lines(["12 : 1", "48 : 1"], {"y": [2, 1]}, xlabel="x", ylabel="y").axes[0]
     assert [label.get_text() for label in named.get_xticklabels()] == ["12 : 1", "48 : 1"]
     whole = plots.lines(range(20), {"y": range(20)}, xlabel="x", ylabel="y").axes[0]
@@ -158,8 +229,14 @@ def test_lines_differ_by_more_than_hue():
 
 def test_png_is_the_same_from_every_thread(pictures):
     figures = [plots.filmstrip(pictures, list("abcd"), title="$\\bar\\alpha_t$") for _ in range(6)]
-    expected, got = plots.to_png(plots.filmstrip(pictures, list("abcd"), title="$\\bar\\alpha_t$")), {}
-    threads = [threading.Thread(target=lambda i=i: got.update({i: plots.to_png(figures[i])})) for i in range(6)]
+    expected, got = (
+        plots.to_png(plots.filmstrip(pictures, list("abcd"), title="$\\bar\\alpha_t$")),
+        {},
+    )
+    threads = [
+        threading.Thread(target=lambda i=i: got.update({i: plots.to_png(figures[i])}))
+        for i in range(6)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -170,31 +247,61 @@ def test_png_is_the_same_from_every_thread(pictures):
 def test_figures_full_of_noise_are_reduced_to_256_colours(pictures):
     noise = [np.random.default_rng(i).random((128, 128, 3)) for i in range(5)]
     heavy, plain = plots.to_png(plots.filmstrip(noise)), plots.to_png(plots.filmstrip(pictures))
-    assert Image.open(io.BytesIO(heavy)).mode == "P" and Image.open(io.BytesIO(plain)).mode == "RGB" and len(heavy) < 130_000
+    assert (
+        Image.open(io.BytesIO(heavy)).mode == "P"
+        and Image.open(io.BytesIO(plain)).mode == "RGB"
+        and len(heavy) < 130_000
+    )
     drawn = pixels(plots.filmstrip(noise))[8:120, 12:120].reshape(-1, 3) / 255
-    assert np.abs(drawn.mean(0) - 0.5).max() < 0.02 and drawn.std(0).min() > 0.24, "the noise keeps its mean and its contrast"
+    assert np.abs(drawn.mean(0) - 0.5).max() < 0.02 and drawn.std(0).min() > 0.24, (
+        "the noise keeps its mean and its contrast"
+    )
 
 
 def test_histograms_share_their_bins_and_have_area_one():
-    figure = plots.histograms({"a": torch.randn(2, 500), "b": np.random.default_rng(0).normal(3, 1, 400)}, xlabel="value", bell=True, bins=30)
+    figure = plots.histograms(
+        {"a": torch.randn(2, 500), "b": np.random.default_rng(0).normal(3, 1, 400)},
+        xlabel="value",
+        bell=True,
+        bins=30,
+    )
     ax = figure.axes[0]
     outlines = [p.get_xy() for p in ax.patches if not p.get_fill()]
-    assert len(outlines) == 2 and np.array_equal(np.unique(outlines[0][:, 0]), np.unique(outlines[1][:, 0]))
+    assert len(outlines) == 2 and np.array_equal(
+        np.unique(outlines[0][:, 0]), np.unique(outlines[1][:, 0])
+    )
     step = np.diff(np.unique(outlines[0][:, 0]))[0]
     assert all(np.isclose(xy[1:-1:2, 1].sum() * step, 1, atol=0.02) for xy in outlines)
-    assert np.isclose(max(ax.lines[0].get_ydata()), 1 / np.sqrt(2 * np.pi), atol=1e-3), "the bell of the standard normal distribution"
+    assert np.isclose(max(ax.lines[0].get_ydata()), 1 / np.sqrt(2 * np.pi), atol=1e-3), (
+        "the bell of the standard normal distribution"
+    )
 
 
 def test_walks_draw_the_formula_over_the_walkers():
     mean, std = np.linspace(1, 0, 50), np.linspace(0, 1, 50)
-    drawn = plots.walks(range(50), np.random.default_rng(0).normal(size=(50, 7)), mean, std, xlabel="t", ylabel="x").axes[0].lines
+    drawn = (
+        plots.walks(
+            range(50),
+            np.random.default_rng(0).normal(size=(50, 7)),
+            mean,
+            std,
+            xlabel="t",
+            ylabel="x",
+        )
+        .axes[0]
+        .lines
+    )
     ys = [line.get_ydata() for line in drawn if len(line.get_ydata())]
-    assert len(ys) == 7 + 3 and all(any(np.allclose(y, want) for y in ys) for want in (mean, mean - 2 * std, mean + 2 * std))
+    assert len(ys) == 7 + 3 and all(
+        any(np.allclose(y, want) for y in ys) for want in (mean, mean - 2 * std, mean + 2 * std)
+    )
 
 
 def test_beliefs_mark_the_truth_without_relying_on_colour(pictures):
     shares = [{"time": {"day": 0.25, "night": 0.75}, "place": {"snow": 1.0, "sea": 0.0}}] * 2
-    figure = plots.beliefs(pictures[:2], ["t = 9", "t = 5"], shares, {"time": "night", "place": "snow"})
+    figure = plots.beliefs(
+        pictures[:2], ["t = 9", "t = 5"], shares, {"time": "night", "place": "snow"}
+    )
     labels = [text.get_text().strip() for text in figure.axes[2].get_yticklabels()]
     assert len(figure.axes) == 4 and labels == ["day", "night ★", "snow ★", "sea"]
     assert [bar.get_width() for bar in figure.axes[3].patches] == [0.25, 0.75, 1.0, 0.0]
@@ -202,18 +309,31 @@ def test_beliefs_mark_the_truth_without_relying_on_colour(pictures):
 
 def test_data_uri_takes_the_smaller_format(pictures):
     noise = np.random.default_rng(0).random((128, 128, 3))
-    assert plots.data_uri(noise).startswith("data:image/jpeg;base64,") and plots.data_uri(np.zeros((8, 8))).startswith("data:image/png;base64,")
+    assert plots.data_uri(noise).startswith("data:image/jpeg;base64,") and plots.data_uri(
+        np.zeros((8, 8))
+    ).startswith("data:image/png;base64,")
     assert plots.data_uri(plots.filmstrip(pictures)).startswith("data:image/png;base64,")
     back = Image.open(io.BytesIO(base64.b64decode(plots.data_uri(pictures[0]).split(",")[1])))
-    assert back.size == pictures[0].size and np.abs(np.asarray(back, int) - np.asarray(pictures[0], int)).mean() < 3
+    assert (
+        back.size == pictures[0].size
+        and np.abs(np.asarray(back, int) - np.asarray(pictures[0], int)).mean() < 3
+    )
 
 
 def test_pieces_show_every_token_and_count_the_rest():
-    figure = plots.pieces([["a</w>", "red</w>", "ho", "use</w>"], ["x"] * 40, []], [[7, 8, 9, 10], range(40), []], columns=14)
+    figure = plots.pieces(
+        [["a</w>", "red</w>", "ho", "use</w>"], ["x"] * 40, []],
+        [[7, 8, 9, 10], range(40), []],
+        columns=14,
+    )
     said = [text.get_text() for text in figure.axes[0].texts]
-    assert {"a␣", "red␣", "ho", "use␣", "7", "10", "… 26 more"} <= set(said) and said.count("x") == 14
+    assert {"a␣", "red␣", "ho", "use␣", "7", "10", "… 26 more"} <= set(said) and said.count(
+        "x"
+    ) == 14
     wide = plots.pieces([["internationalisation</w>"] * 9]).axes[0]
-    assert wide.texts[-1].get_text() == "… 6 more" and all(text.get_position()[0] < 9 for text in wide.texts)
+    assert wide.texts[-1].get_text() == "… 6 more" and all(
+        text.get_position()[0] < 9 for text in wide.texts
+    )
 
 
 def test_matrix_shows_its_numbers(pictures):
@@ -221,17 +341,31 @@ def test_matrix_shows_its_numbers(pictures):
     figure = plots.matrix(values, ["a caption", "another"], pictures[:2], digits=1, limits=(-1, 1))
     ax = figure.axes[0]
     drawn = ax.images[0]
-    assert np.array_equal(drawn.get_array().filled(np.nan), values, equal_nan=True) and drawn.get_cmap().name == "PuOr" and drawn.get_clim() == (-1, 1)
-    assert [text.get_text() for text in ax.texts] == ["0.1", "0.9", "-0.5"], "what is not a number stays blank"
+    assert (
+        np.array_equal(drawn.get_array().filled(np.nan), values, equal_nan=True)
+        and drawn.get_cmap().name == "PuOr"
+        and drawn.get_clim() == (-1, 1)
+    )
+    assert [text.get_text() for text in ax.texts] == ["0.1", "0.9", "-0.5"], (
+        "what is not a number stays blank"
+    )
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a caption", "another"]
-    assert len([a for a in ax.artists if type(a).__name__ == "AnnotationBbox"]) == 2, "a picture for each column"
-    assert plots.matrix(values, ["a", "b"], ["c", "d"]).axes[0].images[0].get_cmap().name == "cividis"
+    assert len([a for a in ax.artists if type(a).__name__ == "AnnotationBbox"]) == 2, (
+        "a picture for each column"
+    )
+    assert (
+        plots.matrix(values, ["a", "b"], ["c", "d"]).axes[0].images[0].get_cmap().name == "cividis"
+    )
     assert plots.to_png(figure).startswith(b"\x89PNG")
 
 
 def test_picture_map_puts_each_picture_at_its_point(pictures):
     points = torch.tensor([[0.0, 1.0], [2.0, -1.0]])
-    boxes = [a for a in plots.picture_map(points, pictures[:2]).axes[0].artists if type(a).__name__ == "AnnotationBbox"]
+    boxes = [
+        a
+        for a in plots.picture_map(points, pictures[:2]).axes[0].artists
+        if type(a).__name__ == "AnnotationBbox"
+    ]
     assert [tuple(box.xy) for box in boxes] == [(0, 1), (2, -1)]
     with pytest.raises(ValueError):
         plots.picture_map(points, pictures[:1])

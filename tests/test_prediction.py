@@ -27,11 +27,18 @@ def page(*ids: str) -> dict:
 @pytest.fixture()
 def pair():
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(2, 3, 4, 8, 8, generator=generator, dtype=torch.float64)  # clean latents, noise
+    return torch.randn(
+        2, 3, 4, 8, 8, generator=generator, dtype=torch.float64
+    )  # clean latents, noise
 
 
 def predictor(pipe, batch: int = 2):
-    words = torch.randn(batch, pipe.tokenizer.model_max_length, pipe.unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(1))
+    words = torch.randn(
+        batch,
+        pipe.tokenizer.model_max_length,
+        pipe.unet.config.cross_attention_dim,
+        generator=torch.Generator().manual_seed(1),
+    )
     return lambda latents, t: prediction.predict_noise(pipe, latents, t, words)
 
 
@@ -44,8 +51,12 @@ def test_x0_from_epsilon_and_back(pair, t):
     x0, noise = pair
     abar = ABAR[t].double()
     noisy = add_noise(x0, noise, t, ABAR.double())
-    torch.testing.assert_close(prediction.x0_from_epsilon(noisy, noise, abar), x0, rtol=0, atol=1e-12)
-    torch.testing.assert_close(prediction.epsilon_from_x0(noisy, x0, abar), noise, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        prediction.x0_from_epsilon(noisy, noise, abar), x0, rtol=0, atol=1e-12
+    )
+    torch.testing.assert_close(
+        prediction.epsilon_from_x0(noisy, x0, abar), noise, rtol=0, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("t", LEVELS)
@@ -62,7 +73,9 @@ def test_velocity_turns_picture_and_noise(pair, t):
 @pytest.mark.parametrize("t", LEVELS)
 def test_velocity_equals_diffusers(pair, t):
     x0, noise = (x.float() for x in pair)
-    theirs = hub.build_scheduler(prediction_type="v_prediction").get_velocity(x0, noise, torch.tensor([t]))
+    theirs = hub.build_scheduler(prediction_type="v_prediction").get_velocity(
+        x0, noise, torch.tensor([t])
+    )
     torch.testing.assert_close(prediction.v_from(x0, noise, ABAR[t]), theirs, rtol=0, atol=1e-6)
 
 
@@ -75,12 +88,16 @@ def test_x0_equals_the_schedulers(pair):
     ours = {
         "epsilon": prediction.x0_from_epsilon(noisy, output, ABAR[t]),
         "v_prediction": prediction.x0_from_v(noisy, output, ABAR[t]),
-        "sample": prediction.x0_from_epsilon(noisy, prediction.epsilon_from_x0(noisy, output, ABAR[t]), ABAR[t]),
+        "sample": prediction.x0_from_epsilon(
+            noisy, prediction.epsilon_from_x0(noisy, output, ABAR[t]), ABAR[t]
+        ),
     }
     for kind, mine in ours.items():
         scheduler = hub.build_scheduler(prediction_type=kind)
         scheduler.set_timesteps(10)
-        torch.testing.assert_close(mine, scheduler.step(output, t, noisy).pred_original_sample, rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            mine, scheduler.step(output, t, noisy).pred_original_sample, rtol=0, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("t", LEVELS)
@@ -89,7 +106,9 @@ def test_one_error_three_exams(pair, t):
     x0, noise = pair
     abar = ABAR[t].double()
     noisy = add_noise(x0, noise, t, ABAR.double())
-    noise_pred = noise + 0.1 * torch.randn(noise.shape, generator=torch.Generator().manual_seed(3), dtype=noise.dtype)
+    noise_pred = noise + 0.1 * torch.randn(
+        noise.shape, generator=torch.Generator().manual_seed(3), dtype=noise.dtype
+    )
     x0_pred = prediction.x0_from_epsilon(noisy, noise_pred, abar)
     e, p = F.mse_loss(noise_pred, noise), F.mse_loss(x0_pred, x0)
     v = F.mse_loss(prediction.v_from(x0_pred, noise_pred, abar), prediction.v_from(x0, noise, abar))
@@ -101,22 +120,30 @@ def test_one_error_three_exams(pair, t):
 
 def test_lazy_losses():
     """What answers without weights cost: 1 for "no noise", abar x0^2 + (1 - sqrt(1 - abar))^2 for the input, abar for its best multiple; 1 % over 400,000 numbers."""
-    x0, noise = torch.randn(2, 400_000, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1.0], [1.0]])
+    x0, noise = torch.randn(2, 400_000, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [[1.0], [1.0]]
+    )
     for t in (5, 300, 700):
         abar, noisy = ABAR[t], add_noise(x0[None], noise[None], t, ABAR)[0]
         assert F.mse_loss(torch.zeros_like(noise), noise) == pytest.approx(1, rel=0.01)
-        assert F.mse_loss(noisy, noise) == pytest.approx((abar * x0.square().mean() + (1 - (1 - abar) ** 0.5) ** 2).item(), rel=0.01)
+        assert F.mse_loss(noisy, noise) == pytest.approx(
+            (abar * x0.square().mean() + (1 - (1 - abar) ** 0.5) ** 2).item(), rel=0.01
+        )
         best = {c: F.mse_loss(c * (1 - abar) ** 0.5 * noisy, noise).item() for c in (0.9, 1.0, 1.1)}
         assert best[1.0] == pytest.approx(abar.item(), rel=0.01) and best[1.0] == min(best.values())
 
 
 def test_the_mean_is_the_best_single_answer():
     """E|x - mu|^2 <= E|x - z|^2 for every z, and for two independent ones of a crowd E|x - y|^2 = 2 E|x - mu|^2; in double precision, 1e-9."""
-    crowd = torch.randn(30, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 3
+    crowd = (
+        torch.randn(30, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 3
+    )
     spread = (crowd - crowd.mean(0)).square().sum(1).mean()
     for z in (*crowd[:5], crowd.median(0).values, torch.zeros(50)):
         assert (crowd - z).square().sum(1).mean() > spread
-    pairs = torch.cdist(crowd, crowd).square().mean()  # each with each, itself among them: two independent draws
+    pairs = (
+        torch.cdist(crowd, crowd).square().mean()
+    )  # each with each, itself among them: two independent draws
     torch.testing.assert_close(pairs, 2 * spread, rtol=1e-9, atol=0)
 
 
@@ -134,7 +161,10 @@ def test_timestep_embedding_equals_diffusers(dim):
 def test_timestep_embedding_formula():
     """Each number by itself, with math: cos and sin of t 10000^(-j / (d / 2)), to 1e-4 (single precision at angles up to 1000)."""
     emb = page("timestep-embedding")["timestep_embedding"](torch.tensor([0, 1, 999]), 16)
-    want = [[f(t * 10000 ** (-j / 8)) for f in (math.cos, math.sin) for j in range(8)] for t in (0, 1, 999)]
+    want = [
+        [f(t * 10000 ** (-j / 8)) for f in (math.cos, math.sin) for j in range(8)]
+        for t in (0, 1, 999)
+    ]
     torch.testing.assert_close(emb, torch.tensor(want), rtol=0, atol=1e-4)
 
 
@@ -162,12 +192,17 @@ def test_epsilon_loss_is_the_mean_square_of_the_noise_error():
 @pytest.mark.parametrize("steps", [1, 2, 10, 25, 50])
 def test_ddim_loop_equals_diffusers(steps):
     """The notebook's loop against DDIMScheduler with trailing timesteps: relative 1e-5."""
-    ddim, start = page("ddim")["ddim"], torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    ddim, start = (
+        page("ddim")["ddim"],
+        torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)),
+    )
 
     def net(x, t):
         return torch.tanh(x + float(t) / T)
 
-    scheduler = hub.build_scheduler(trained_betas=make_betas().numpy(), timestep_spacing="trailing", set_alpha_to_one=True)
+    scheduler = hub.build_scheduler(
+        trained_betas=make_betas().numpy(), timestep_spacing="trailing", set_alpha_to_one=True
+    )
     scheduler.set_timesteps(steps)
     x, asked = start, []
     for t in scheduler.timesteps:
@@ -182,15 +217,28 @@ def test_small_unet_learns():
     names = page("timestep-embedding", "epsilon-loss", "block", "small-unet", "train")
     torch.manual_seed(0)
     net = names["SmallUNet"](8, 2, ABAR)
-    noisy, t, kind = torch.randn(4, 3, 16, 16), torch.tensor([0, 10, 500, 999]), torch.tensor([0, 1, 0, 1])
-    assert (net(noisy, t, kind) - (1 - ABAR[t].reshape(-1, 1, 1, 1)) ** 0.5 * noisy).abs().max() < 0.5
-    names["x_train"], names["kind_train"] = torch.linspace(-1, 1, 16).expand(2, 3, 16, 16), torch.tensor([0, 1])
+    noisy, t, kind = (
+        torch.randn(4, 3, 16, 16),
+        torch.tensor([0, 10, 500, 999]),
+        torch.tensor([0, 1, 0, 1]),
+    )
+    assert (
+        net(noisy, t, kind) - (1 - ABAR[t].reshape(-1, 1, 1, 1)) ** 0.5 * noisy
+    ).abs().max() < 0.5
+    names["x_train"], names["kind_train"] = (
+        torch.linspace(-1, 1, 16).expand(2, 3, 16, 16),
+        torch.tensor([0, 1]),
+    )
     run = list(names["train"](net, ABAR, 80, 600, rate=4e-3, batch=8))
     losses = torch.stack([loss.mean() for _, loss, _ in run])
     assert len(run) == 80 and losses[-20:].mean() < 0.67 * losses[:10].mean()
     mean, out = run[-1][0], net(noisy, t, kind)
-    assert (mean(noisy, t, kind) - out).abs().max() > 1e-4, "the running mean is a network of its own"
-    assert (net(noisy, t.flip(0), kind) - out).abs().max() > 1e-4 and (net(noisy, t, 1 - kind) - out).abs().max() > 1e-5, "time and kind are heard"
+    assert (mean(noisy, t, kind) - out).abs().max() > 1e-4, (
+        "the running mean is a network of its own"
+    )
+    assert (net(noisy, t.flip(0), kind) - out).abs().max() > 1e-4 and (
+        net(noisy, t, 1 - kind) - out
+    ).abs().max() > 1e-5, "time and kind are heard"
 
 
 def test_training_repeats_and_stops_in_time():
@@ -199,7 +247,12 @@ def test_training_repeats_and_stops_in_time():
 
     def run(steps, seconds):
         torch.manual_seed(0)
-        return [loss.mean().item() for _, loss, _ in names["train"](names["SmallUNet"](8, 2, ABAR), ABAR, steps, seconds, batch=2)]
+        return [
+            loss.mean().item()
+            for _, loss, _ in names["train"](
+                names["SmallUNet"](8, 2, ABAR), ABAR, steps, seconds, batch=2
+            )
+        ]
 
     assert run(3, 60) == run(3, 60)
     assert len(run(10_000, 0.2)) < 1000
@@ -240,10 +293,16 @@ def test_loss_by_timestep():
     x0 = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
     got = prediction.loss_by_timestep(lambda x, t: x, x0, LEVELS, ABAR)
-    torch.testing.assert_close(got, torch.stack([F.mse_loss(add_noise(x0, noise, t, ABAR), noise) for t in LEVELS]))
+    torch.testing.assert_close(
+        got, torch.stack([F.mse_loss(add_noise(x0, noise, t, ABAR), noise) for t in LEVELS])
+    )
     assert torch.equal(got, prediction.loss_by_timestep(lambda x, t: x, x0, LEVELS, ABAR))
-    assert not torch.equal(got, prediction.loss_by_timestep(lambda x, t: x, x0, LEVELS, ABAR, seed=1))
-    perfect = prediction.loss_by_timestep(lambda x, t: prediction.epsilon_from_x0(x, x0, ABAR[t]), x0, LEVELS, ABAR)
+    assert not torch.equal(
+        got, prediction.loss_by_timestep(lambda x, t: x, x0, LEVELS, ABAR, seed=1)
+    )
+    perfect = prediction.loss_by_timestep(
+        lambda x, t: prediction.epsilon_from_x0(x, x0, ABAR[t]), x0, LEVELS, ABAR
+    )
     assert perfect.max() < 1e-4
     with pytest.raises(ValueError, match="run from 0 to 999"):
         prediction.loss_by_timestep(lambda x, t: x, x0, [1000], ABAR)
@@ -251,7 +310,10 @@ def test_loss_by_timestep():
 
 def test_skip_cut_zeroes_one_skip_and_heals(pipe):
     """Cutting changes the answer, each skip differently; afterwards, and with None, it is the old answer to the bit, also when something went wrong."""
-    predict, latents = predictor(pipe), torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    predict, latents = (
+        predictor(pipe),
+        torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)),
+    )
     whole, count = predict(latents, 500), prediction.skip_count(pipe.unet)
     down = 1 + sum(len(b.resnets) + len(b.downsamplers or []) for b in pipe.unet.down_blocks)
     assert count == down, "every tensor on the way down has a partner"
@@ -259,7 +321,11 @@ def test_skip_cut_zeroes_one_skip_and_heals(pipe):
     for index in range(count):
         with prediction.skip_cut(pipe.unet, index):
             answers.append(predict(latents, 500))
-    assert all((a - b).abs().max() > 1e-4 for i, a in enumerate([whole, *answers]) for b in [whole, *answers][:i])
+    assert all(
+        (a - b).abs().max() > 1e-4
+        for i, a in enumerate([whole, *answers])
+        for b in [whole, *answers][:i]
+    )
     with pytest.raises(RuntimeError), prediction.skip_cut(pipe.unet, 0):
         raise RuntimeError
     with prediction.skip_cut(pipe.unet, None):
@@ -269,7 +335,10 @@ def test_skip_cut_zeroes_one_skip_and_heals(pipe):
 
 def test_skip_cut_is_what_it_says(pipe):
     """Skip 0 is the first convolution's output: silencing that output for the last up block alone gives the same numbers."""
-    predict, latents = predictor(pipe), torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    predict, latents = (
+        predictor(pipe),
+        torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)),
+    )
     channels, resnet = pipe.unet.conv_in.out_channels, pipe.unet.up_blocks[-1].resnets[-1]
 
     def silence(module, args):
@@ -286,7 +355,10 @@ def test_skip_cut_is_what_it_says(pipe):
 
 @pytest.mark.parametrize("index", [-1, 6, 100])
 def test_skip_cut_refuses_what_is_not_there(pipe, index):
-    with pytest.raises(ValueError, match="skip connections 0 to 5"), prediction.skip_cut(pipe.unet, index):
+    with (
+        pytest.raises(ValueError, match="skip connections 0 to 5"),
+        prediction.skip_cut(pipe.unet, index),
+    ):
         pass
 
 
@@ -294,7 +366,16 @@ def test_skip_cut_refuses_what_is_not_there(pipe, index):
 
 
 def test_u_has_a_partner_for_every_skip():
-    shapes = [(8, 16, 16), (8, 16, 16), (8, 8, 8), (16, 8, 8), (16, 8, 8), (8, 8, 8), (8, 16, 16), (4, 16, 16)]
+    shapes = [
+        (8, 16, 16),
+        (8, 16, 16),
+        (8, 8, 8),
+        (16, 8, 8),
+        (16, 8, 8),
+        (8, 8, 8),
+        (8, 16, 16),
+        (4, 16, 16),
+    ]
     texts = [t.get_text() for t in plots.u_shape(shapes, 3).axes[0].texts]
     assert [f"skip {k}" for k in range(3)] == [t for t in texts if t.startswith("skip")]
     assert [t for t in texts if "×" in t] == [" × ".join(map(str, s)) for s in shapes]
@@ -319,14 +400,25 @@ def test_views_keep_the_right_angle():
     for ax, abar in zip(plots.views(levels).axes, levels.values(), strict=True):
         x0, noise, x_t, v = (t.xy for t in ax.texts if hasattr(t, "xy"))
         assert x0 == pytest.approx((1, 0), abs=1e-6) and noise == pytest.approx((0, 1), abs=1e-6)
-        assert x_t == pytest.approx((abar**0.5, (1 - abar) ** 0.5), abs=1e-6) and v == pytest.approx((-x_t[1], x_t[0]), abs=1e-6)
+        assert x_t == pytest.approx(
+            (abar**0.5, (1 - abar) ** 0.5), abs=1e-6
+        ) and v == pytest.approx((-x_t[1], x_t[0]), abs=1e-6)
 
 
 def test_live_picture_is_replaced(monkeypatch):
     calls = []
-    monkeypatch.setattr("IPython.display.display", lambda data, **options: calls.append((data["text/plain"], options["display_id"], options["update"])))
+    monkeypatch.setattr(
+        "IPython.display.display",
+        lambda data, **options: calls.append(
+            (data["text/plain"], options["display_id"], options["update"])
+        ),
+    )
     one, other = plots.live(), plots.live()
     for draw, alt in ((one, "after 1 step"), (one, "after 2 steps"), (other, "another place")):
         draw(plots.views({"half": 0.5}), alt)
     (first, a, new), (second, b, replaced), (_, c, fresh) = calls
-    assert (first, second) == ("after 1 step", "after 2 steps") and a == b != c and (new, replaced, fresh) == (False, True, False)
+    assert (
+        (first, second) == ("after 1 step", "after 2 steps")
+        and a == b != c
+        and (new, replaced, fresh) == (False, True, False)
+    )

@@ -43,7 +43,9 @@ def cached(monkeypatch, tmp_path):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    return lambda hub_id, folder, commit=fake_sd.COMMIT: fake_sd.cache(tmp_path / "cache", hub_id, folder, commit)
+    return lambda hub_id, folder, commit=fake_sd.COMMIT: fake_sd.cache(
+        tmp_path / "cache", hub_id, folder, commit
+    )
 
 
 def free(monkeypatch, gb):
@@ -51,11 +53,20 @@ def free(monkeypatch, gb):
 
 
 def library(pipe, sampler="ddim", **changes):
-    return hub.build_pipeline(pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, hub.build_scheduler(sampler, **changes))
+    return hub.build_pipeline(
+        pipe.vae,
+        pipe.text_encoder,
+        pipe.tokenizer,
+        pipe.unet,
+        hub.build_scheduler(sampler, **changes),
+    )
 
 
 def largest_difference(ours, theirs):
-    return max(np.abs(np.asarray(a, int) - np.asarray(b, int)).max() for a, b in zip(ours, theirs, strict=True))
+    return max(
+        np.abs(np.asarray(a, int) - np.asarray(b, int)).max()
+        for a, b in zip(ours, theirs, strict=True)
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- shape and size
@@ -64,25 +75,52 @@ def largest_difference(ours, theirs):
 def test_full_size_has_the_published_number_of_parameters():
     """859,520,964 in the U-Net, 123,060,480 in the text encoder, 83,653,863 in the autoencoder: on the meta device, which takes no memory."""
     pipe = hub.random_sd15()
-    counts = [sum(p.numel() for p in part.parameters()) for part in (pipe.unet, pipe.text_encoder, pipe.vae)]
+    counts = [
+        sum(p.numel() for p in part.parameters())
+        for part in (pipe.unet, pipe.text_encoder, pipe.vae)
+    ]
     assert counts == [859_520_964, 123_060_480, 83_653_863]
     assert pipe.text_encoder.dtype == pipe.unet.dtype == torch.float16
-    for gb, count in zip(hub.MODELS["sd15"].parts_gb, (counts[1], counts[0], counts[2]), strict=True):
+    for gb, count in zip(
+        hub.MODELS["sd15"].parts_gb, (counts[1], counts[0], counts[2]), strict=True
+    ):
         assert gb == round(2e-9 * count, 2), "the table's sizes are those of the weights"
 
 
 def test_shrunken_model_differs_from_both_in_every_size(shrunken):
     pipe = hub.load_pipeline(shrunken, device="cpu")
-    sizes = {pipe.unet.config.sample_size, pipe.vae.config.sample_size, pipe.unet.config.cross_attention_dim, pipe.vae.config.scaling_factor}
-    tiny = {hub.TINY_UNET["sample_size"], hub.TINY_VAE["sample_size"], hub.TINY_UNET["cross_attention_dim"]}
-    real = {hub.SD15_UNET["sample_size"], hub.SD15_VAE["sample_size"], hub.SD15_UNET["cross_attention_dim"], hub.SD15_VAE["scaling_factor"]}
+    sizes = {
+        pipe.unet.config.sample_size,
+        pipe.vae.config.sample_size,
+        pipe.unet.config.cross_attention_dim,
+        pipe.vae.config.scaling_factor,
+    }
+    tiny = {
+        hub.TINY_UNET["sample_size"],
+        hub.TINY_VAE["sample_size"],
+        hub.TINY_UNET["cross_attention_dim"],
+    }
+    real = {
+        hub.SD15_UNET["sample_size"],
+        hub.SD15_VAE["sample_size"],
+        hub.SD15_UNET["cross_attention_dim"],
+        hub.SD15_VAE["scaling_factor"],
+    }
     assert len(sizes) == 4 and not sizes & (tiny | real)
-    assert len(pipe.unet.config.down_block_types) == 4 and pipe.unet.config.layers_per_block == 2 and pipe.tokenizer.model_max_length == 77
+    assert (
+        len(pipe.unet.config.down_block_types) == 4
+        and pipe.unet.config.layers_per_block == 2
+        and pipe.tokenizer.model_max_length == 77
+    )
     assert type(pipe.scheduler).__name__ == "PNDMScheduler" and pipe.safety_checker is None
-    assert {p.dtype for p in (pipe.unet, pipe.vae, pipe.text_encoder)} == {torch.float32}, "half precision on disk, one precision in memory"
+    assert {p.dtype for p in (pipe.unet, pipe.vae, pipe.text_encoder)} == {torch.float32}, (
+        "half precision on disk, one precision in memory"
+    )
 
 
-@pytest.mark.parametrize(("what", "promised"), [("row", "ROW_GB"), ("decode", "DECODE_GB"), ("tile", "TILED_GB")])
+@pytest.mark.parametrize(
+    ("what", "promised"), [("row", "ROW_GB"), ("decode", "DECODE_GB"), ("tile", "TILED_GB")]
+)
 def test_memory_allowances_are_what_is_counted(what, promised):
     """Intermediate results of the full size, watched on the meta device; the weights, which are there anyway, do not count."""
     net = costs.network("SD 1.5" if what == "row" else "SD 1.5 decoder")
@@ -93,7 +131,9 @@ def test_memory_allowances_are_what_is_counted(what, promised):
     with torch.no_grad(), watched, costs._FusedAttention(watched):
         run()
     counted = watched.peak / 1e9
-    assert 0.9 * getattr(memory, promised) <= counted <= getattr(memory, promised), f"{counted:.3f} GB"
+    assert 0.9 * getattr(memory, promised) <= counted <= getattr(memory, promised), (
+        f"{counted:.3f} GB"
+    )
 
 
 def test_attention_matrix_allowance():
@@ -113,15 +153,24 @@ def test_by_path_by_environment_and_by_hub_id_offline(shrunken, cached, monkeypa
     c = hub.load_pipeline(device="cpu")
     for other in (b, c):
         for part in ("unet", "vae", "text_encoder"):
-            assert all(torch.equal(x, y) for x, y in zip(getattr(a, part).parameters(), getattr(other, part).parameters(), strict=True))
+            assert all(
+                torch.equal(x, y)
+                for x, y in zip(
+                    getattr(a, part).parameters(), getattr(other, part).parameters(), strict=True
+                )
+            )
 
 
 def test_short_name_takes_the_pinned_commit_then_main_then_the_mirror(shrunken, cached, tmp_path):
     first, mirror = hub.MODELS["sd15"].hub_ids
     cached(mirror, shrunken)
-    assert mirror.replace("/", "--") in str(hub._from_hub((first, mirror), hub.MODELS["sd15"])), "the mirror, if nothing else is there"
+    assert mirror.replace("/", "--") in str(hub._from_hub((first, mirror), hub.MODELS["sd15"])), (
+        "the mirror, if nothing else is there"
+    )
     main = cached(first, shrunken)
-    assert hub._from_hub((first, mirror), hub.MODELS["sd15"]) == main, "what main pointed to when it was fetched"
+    assert hub._from_hub((first, mirror), hub.MODELS["sd15"]) == main, (
+        "what main pointed to when it was fetched"
+    )
     shutil.rmtree(tmp_path / "cache" / f"models--{first.replace('/', '--')}")
     pinned = cached(first, shrunken, hub.MODELS["sd15"].revisions[0])
     assert hub._from_hub((first, mirror), hub.MODELS["sd15"]) == pinned
@@ -139,8 +188,26 @@ def test_offline_in_a_process_of_its_own(shrunken, tmp_path):
     fake_sd.cache(tmp_path / "hf" / "hub", "somebody/a-model", shrunken)
     log = tmp_path / "network.log"
     env = {k: v for k, v in os.environ.items() if not k.startswith(("SDLEARN_", "HF_"))}
-    env |= {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "offline"), str(ROOT)]), "SDLEARN_NETWORK_LOG": str(log)}
-    command = [sys.executable, "-m", "sdlearn", "a cat", "--model", "somebody/a-model", "--steps", "2", "--seed", "1", "--out", str(tmp_path)]
+    env |= {
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "offline"), str(ROOT)]),
+        "SDLEARN_NETWORK_LOG": str(log),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "sdlearn",
+        "a cat",
+        "--model",
+        "somebody/a-model",
+        "--steps",
+        "2",
+        "--seed",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a-cat_1.png").exists() and "ms a step" in done.stdout
@@ -151,18 +218,36 @@ def test_sample_equals_the_library_on_it(shrunken):
     """The whole loop, for two prompts and a negative one, on SD 1.5's shape of configuration: at most one level of 255 apart."""
     pipe = hub.load_pipeline(shrunken, device="cpu")
     prompts = ["a red house in the snow", "a cat"]
-    ours = sampling.sample(pipe, prompts, negative_prompt="at night", num_inference_steps=4, guidance_scale=5.0, seed=3)
-    theirs = library(pipe)(prompts, negative_prompt=["at night"] * 2, num_inference_steps=4, guidance_scale=5.0, generator=torch.Generator().manual_seed(3)).images
+    ours = sampling.sample(
+        pipe, prompts, negative_prompt="at night", num_inference_steps=4, guidance_scale=5.0, seed=3
+    )
+    theirs = library(pipe)(
+        prompts,
+        negative_prompt=["at night"] * 2,
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        generator=torch.Generator().manual_seed(3),
+    ).images
     assert ours[0].size == (pipe.vae.config.sample_size,) * 2
     assert largest_difference(ours, theirs) <= 1
 
 
 def test_sd_turbo_one_step(shrunken):
     """The setting that the table advises for sd-turbo is the library's single Euler step with trailing timesteps, without guidance."""
-    assert all(word in hub.MODELS["sd-turbo"].note for word in ("num_inference_steps=1", 'sampler="euler"', "guidance_scale=1"))
+    assert all(
+        word in hub.MODELS["sd-turbo"].note
+        for word in ("num_inference_steps=1", 'sampler="euler"', "guidance_scale=1")
+    )
     pipe = hub.load_pipeline(shrunken, device="cpu")
-    ours = sampling.sample(pipe, "a cat", num_inference_steps=1, sampler="euler", guidance_scale=1.0, seed=3)
-    theirs = library(pipe, "euler", timestep_spacing="trailing")("a cat", num_inference_steps=1, guidance_scale=0.0, generator=torch.Generator().manual_seed(3)).images
+    ours = sampling.sample(
+        pipe, "a cat", num_inference_steps=1, sampler="euler", guidance_scale=1.0, seed=3
+    )
+    theirs = library(pipe, "euler", timestep_spacing="trailing")(
+        "a cat",
+        num_inference_steps=1,
+        guidance_scale=0.0,
+        generator=torch.Generator().manual_seed(3),
+    ).images
     assert largest_difference(ours, theirs) <= 1
 
 
@@ -170,12 +255,26 @@ def test_inpainting_model_says_what_drives_it(pipe):
     """Its U-Net reads nine channels: our samplers refuse in a sentence, the library's inpainting pipeline runs."""
     from PIL import Image
 
-    unet = hub.build_unet(sample_size=8, in_channels=9, block_out_channels=(16, 32, 32), attention_head_dim=2, norm_num_groups=8, cross_attention_dim=32).eval()
+    unet = hub.build_unet(
+        sample_size=8,
+        in_channels=9,
+        block_out_channels=(16, 32, 32),
+        attention_head_dim=2,
+        norm_num_groups=8,
+        cross_attention_dim=32,
+    ).eval()
     nine = hub.build_pipeline(pipe.vae, pipe.text_encoder, pipe.tokenizer, unet)
     with pytest.raises(ValueError, match=r"hub\.as_pipeline\(\"inpaint\", pipe\)"):
         sampling.sample(nine, "a cat")
     picture = Image.new("RGB", (64, 64), "red")
-    made = hub.as_pipeline("inpaint", nine)("a cat", image=picture, mask_image=picture.convert("L").point(lambda _: 255), height=64, width=64, num_inference_steps=1).images[0]
+    made = hub.as_pipeline("inpaint", nine)(
+        "a cat",
+        image=picture,
+        mask_image=picture.convert("L").point(lambda _: 255),
+        height=64,
+        width=64,
+        num_inference_steps=1,
+    ).images[0]
     assert made.size == (64, 64)
 
 
@@ -195,7 +294,17 @@ def shop(monkeypatch, cached, shrunken, tmp_path):
     def model_info(self, hub_id, revision=None, files_metadata=False):
         if isinstance(offers.get(hub_id), Path):
             names = [f for f in offers[hub_id].rglob("*") if f.is_file()]
-            siblings = [type("File", (), {"rfilename": f.relative_to(offers[hub_id]).as_posix(), "size": f.stat().st_size}) for f in names]
+            siblings = [
+                type(
+                    "File",
+                    (),
+                    {
+                        "rfilename": f.relative_to(offers[hub_id]).as_posix(),
+                        "size": f.stat().st_size,
+                    },
+                )
+                for f in names
+            ]
             return type("Info", (), {"siblings": siblings})
         raise offers.get(hub_id) or ConnectionError("no route to the hub")
 
@@ -212,7 +321,9 @@ def shop(monkeypatch, cached, shrunken, tmp_path):
     return offers
 
 
-def test_what_is_fetched_is_said_before_and_is_no_more_than_needed(shop, spoilt, monkeypatch, capsys):
+def test_what_is_fetched_is_said_before_and_is_no_more_than_needed(
+    shop, spoilt, monkeypatch, capsys
+):
     """Half precision and safetensors only; no pickles, no code, no second precision, no safety checker. The second time nothing is fetched."""
     for extra in (
         "unet/diffusion_pytorch_model.safetensors",
@@ -229,7 +340,9 @@ def test_what_is_fetched_is_said_before_and_is_no_more_than_needed(shop, spoilt,
     free(monkeypatch, 24)
     hub.load_pipeline("sd15", device="cpu")
     said = capsys.readouterr().out
-    assert said.startswith(f"Fetching {card.about} ({card.licence}) from huggingface.co/{card.hub_ids[0]}: 0.0 GB, once; it is kept in ")
+    assert said.startswith(
+        f"Fetching {card.about} ({card.licence}) from huggingface.co/{card.hub_ids[0]}: 0.0 GB, once; it is kept in "
+    )
     assert [f for f in shop.fetched if not f.endswith((".json", "merges.txt"))] == [
         "text_encoder/model.fp16.safetensors",
         "unet/diffusion_pytorch_model.fp16.safetensors",
@@ -243,7 +356,10 @@ def test_what_is_fetched_is_said_before_and_is_no_more_than_needed(shop, spoilt,
 def test_plain_files_are_taken_where_there_is_no_half_precision(shop, tmp_path):
     shop["somebody/plain"] = fake_sd.folder(tmp_path / "plain", variant=None)
     pipe = hub.load_pipeline("somebody/plain", device="cpu")
-    assert pipe.unet.dtype == torch.float32 and "unet/diffusion_pytorch_model.safetensors" in shop.fetched
+    assert (
+        pipe.unet.dtype == torch.float32
+        and "unet/diffusion_pytorch_model.safetensors" in shop.fetched
+    )
 
 
 def test_mixed_precisions_of_the_parts(spoilt):
@@ -251,7 +367,9 @@ def test_mixed_precisions_of_the_parts(spoilt):
     for part in ("vae", "text_encoder"):
         (file,) = (spoilt / part).glob("*.safetensors")
         file.rename(file.with_name(file.name.replace(".fp16", "")))
-    assert sampling.sample(hub.load_pipeline(spoilt, device="cpu"), "a cat", num_inference_steps=1, seed=0)
+    assert sampling.sample(
+        hub.load_pipeline(spoilt, device="cpu"), "a cat", num_inference_steps=1, seed=0
+    )
 
 
 def test_mirror_is_asked_when_the_first_is_silent(shop, shrunken, monkeypatch, capsys):
@@ -273,12 +391,20 @@ def sentence(call, *words, error=FileNotFoundError):
 
 
 def test_unknown_id_offline(cached):
-    sentence(lambda: hub.load_pipeline("nobody/nothing"), "nobody/nothing: it is not in the cache, and HF_HUB_OFFLINE forbids to fetch it", "pass a local folder")
+    sentence(
+        lambda: hub.load_pipeline("nobody/nothing"),
+        "nobody/nothing: it is not in the cache, and HF_HUB_OFFLINE forbids to fetch it",
+        "pass a local folder",
+    )
 
 
 def test_every_mirror_is_named_when_none_answers(cached, monkeypatch):
     free(monkeypatch, 24)
-    sentence(lambda: hub.load_pipeline("sd15"), *hub.MODELS["sd15"].hub_ids, "check the name and the network")
+    sentence(
+        lambda: hub.load_pipeline("sd15"),
+        *hub.MODELS["sd15"].hub_ids,
+        "check the name and the network",
+    )
 
 
 def test_hub_that_cannot_be_reached_refuses_or_asks_for_a_login(shop, monkeypatch):
@@ -309,7 +435,11 @@ def test_half_a_download(cached, spoilt):
     file.unlink()
     snapshot = cached("a/b", spoilt)
     (snapshot.parents[1] / "blobs" / "cafe.incomplete").write_bytes(content[:1000])
-    sentence(lambda: hub.load_pipeline("a/b"), "a/b: ", "unet has no weights (*.safetensors): the model is incomplete; fetch it again")
+    sentence(
+        lambda: hub.load_pipeline("a/b"),
+        "a/b: ",
+        "unet has no weights (*.safetensors): the model is incomplete; fetch it again",
+    )
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a cache with links")
@@ -324,7 +454,11 @@ def test_damaged_safetensors_in_the_cache(cached, shrunken):
     snapshot = cached("a/b", shrunken)
     (file,) = (snapshot / "unet").glob("*.safetensors")
     file.resolve().write_bytes(file.read_bytes()[:5000])
-    sentence(lambda: hub.load_pipeline("a/b"), "diffusion_pytorch_model.fp16.safetensors is damaged", "delete it and fetch it again")
+    sentence(
+        lambda: hub.load_pipeline("a/b"),
+        "diffusion_pytorch_model.fp16.safetensors is damaged",
+        "delete it and fetch it again",
+    )
 
 
 @pytest.mark.parametrize("where", ["cache", "hub"])
@@ -341,26 +475,41 @@ def test_pickles_only(cached, shop, spoilt, where):
     assert not any(f.endswith(".bin") for f in shop.fetched)
 
 
-@pytest.mark.parametrize("change", [{"unet": ["evil_module", "Net"]}, {"_class_name": ["evil_module", "Pipeline"]}])
+@pytest.mark.parametrize(
+    "change", [{"unet": ["evil_module", "Net"]}, {"_class_name": ["evil_module", "Pipeline"]}]
+)
 def test_code_that_comes_with_a_model_is_not_run(spoilt, change):
     index = json.loads((spoilt / "model_index.json").read_text())
     (spoilt / "model_index.json").write_text(json.dumps(index | change))
     trace = spoilt / "trace"
     for place in (spoilt, spoilt / "unet"):
         (place / "evil_module.py").write_text(f"open({str(trace)!r}, 'w')")
-    sentence(lambda: hub.load_pipeline(spoilt), "asks to run code that comes with the model", error=ValueError)
+    sentence(
+        lambda: hub.load_pipeline(spoilt),
+        "asks to run code that comes with the model",
+        error=ValueError,
+    )
     assert not trace.exists()
 
 
-@pytest.mark.skipif(not (hub.TINY_SD / "model_index.json").exists(), reason="Tiny SD is not trained yet")
+@pytest.mark.skipif(
+    not (hub.TINY_SD / "model_index.json").exists(), reason="Tiny SD is not trained yet"
+)
 def test_too_little_memory_gives_tiny_sd_and_says_why(shop, shrunken, monkeypatch, capsys):
     free(monkeypatch, 1.0)
     pipe = hub.load_pipeline("sd15", device="cpu")
     said = capsys.readouterr().out
     assert pipe.unet.config.sample_size == hub.TINY_UNET["sample_size"]
-    assert "Tiny SD instead of it: it needs" in said and "1.0 GB are free" in said and "Fetching" not in said, "nothing is fetched in vain"
+    assert (
+        "Tiny SD instead of it: it needs" in said
+        and "1.0 GB are free" in said
+        and "Fetching" not in said
+    ), "nothing is fetched in vain"
     free(monkeypatch, 0.01)
-    assert hub.load_pipeline(shrunken, device="cpu").unet.config.sample_size == hub.TINY_UNET["sample_size"]
+    assert (
+        hub.load_pipeline(shrunken, device="cpu").unet.config.sample_size
+        == hub.TINY_UNET["sample_size"]
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- the memory ladder
@@ -391,7 +540,10 @@ SD15 = hub.MODELS["sd15"]
 def test_ladder_on_simulated_machines(machine, device, free_gb, taken):
     rungs = memory.ladder(free_gb, device, SD15)
     assert [r.name for r in rungs] == taken, machine
-    assert all(f"{free_gb:.1f} GB are free" in r.reason and re.search(r"\d\.\d GB", r.reason) for r in rungs)
+    assert all(
+        f"{free_gb:.1f} GB are free" in r.reason and re.search(r"\d\.\d GB", r.reason)
+        for r in rungs
+    )
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps", "cpu"])
@@ -402,7 +554,9 @@ def test_less_memory_never_takes_fewer_rungs(device, model):
     for gb in np.arange(40, 0, -0.1):
         rungs = memory.ladder(float(gb), device, model)
         names = [r.name for r in rungs]
-        assert names == sorted(names, key=order.index) and (names == ["batch"] or "batch" not in names)
+        assert names == sorted(names, key=order.index) and (
+            names == ["batch"] or "batch" not in names
+        )
         assert set(before) - {"batch"} <= set(names), (gb, before, names)
         assert 1 <= min(r.pictures for r in rungs) <= pictures
         before, pictures = names, min(r.pictures for r in rungs)
@@ -412,7 +566,9 @@ def test_less_memory_never_takes_fewer_rungs(device, model):
 def test_single_precision_needs_twice_the_memory():
     assert [r.name for r in memory.ladder(4.0, "cuda", SD15)] == ["batch"]
     assert memory.ladder(4.5, "cuda", SD15, torch.float32)[-1].name == "offload"
-    assert "half" not in [r.name for r in memory.ladder(5.0, "mps", SD15, torch.float32)], "what was asked for is not overruled"
+    assert "half" not in [r.name for r in memory.ladder(5.0, "mps", SD15, torch.float32)], (
+        "what was asked for is not overruled"
+    )
 
 
 def test_larger_pictures_need_more():
@@ -438,14 +594,22 @@ def test_rungs_leave_the_picture_as_it_is(shrunken, monkeypatch, capsys, last):
     prompts = ["a red house", "a cat", "a boat"]
     want = sampling.sample(hub.load_pipeline(shrunken, device="cpu"), prompts, **options)
     capsys.readouterr()
-    plans = ((gb, [r.name for r in memory.ladder(gb, "cpu", hub._measured(shrunken))]) for gb in np.arange(1, 0, -0.0005).tolist())
+    plans = (
+        (gb, [r.name for r in memory.ladder(gb, "cpu", hub._measured(shrunken))])
+        for gb in np.arange(1, 0, -0.0005).tolist()
+    )
     gb, plan = next((gb, plan) for gb, plan in plans if plan[-1] == last)
     free(monkeypatch, gb)
     got = sampling.sample(hub.load_pipeline(shrunken, device="cpu"), prompts, **options)
     said = capsys.readouterr().out
     assert len(said.splitlines()) == (0 if plan == ["batch"] else len(plan))
-    far = [np.abs(np.asarray(a, int) - np.asarray(b, int)).mean() for a, b in zip(got, want, strict=True)]
-    assert max(far) <= (16 if last == "tiling" else 0), "each tile is normalised by itself, which random weights show more than trained ones"
+    far = [
+        np.abs(np.asarray(a, int) - np.asarray(b, int)).mean()
+        for a, b in zip(got, want, strict=True)
+    ]
+    assert max(far) <= (16 if last == "tiling" else 0), (
+        "each tile is normalised by itself, which random weights show more than trained ones"
+    )
 
 
 def out_of_memory_beyond(pipe, rows):
@@ -472,9 +636,13 @@ def test_running_out_of_memory_steps_down_and_goes_on(rows, capsys):
     memory.spare(pipe, "cpu", 100)
     got = sampling.sample(pipe, prompts, **options)
     assert largest_difference(got, want) <= 1
-    assert seen[0] == 6 and set(seen[2 if rows == 2 else 3 :]) == {rows}, "it fails once for each step down, not once for each denoising step"
+    assert seen[0] == 6 and set(seen[2 if rows == 2 else 3 :]) == {rows}, (
+        "it fails once for each step down, not once for each denoising step"
+    )
     said = capsys.readouterr().out
-    assert said.count("The memory of cpu is full: from now on one picture at a time.") == 1 and said.count("\n") == (1 if rows == 2 else 2)
+    assert said.count(
+        "The memory of cpu is full: from now on one picture at a time."
+    ) == 1 and said.count("\n") == (1 if rows == 2 else 2)
 
 
 def test_library_pipelines_step_down_too(capsys):
@@ -505,7 +673,12 @@ def test_memory_that_is_never_enough_gets_its_sentence():
     pipe = hub.random_pipeline()
     out_of_memory_beyond(pipe, 0)
     memory.spare(pipe, "cpu", 100)
-    sentence(lambda: sampling.sample(pipe, "a cat", num_inference_steps=1, seed=0), "memory is full even with the smallest steps", "smaller model", error=MemoryError)
+    sentence(
+        lambda: sampling.sample(pipe, "a cat", num_inference_steps=1, seed=0),
+        "memory is full even with the smallest steps",
+        "smaller model",
+        error=MemoryError,
+    )
 
 
 def test_a_deep_copy_is_a_model_of_its_own():
@@ -519,9 +692,16 @@ def test_a_deep_copy_is_a_model_of_its_own():
     with torch.no_grad():
         before, picture = pipe.unet(x, 5, words).sample, pipe.vae.decode(x).sample
         torch.testing.assert_close(unet(x, 5, words).sample, before)
-        unet.conv_out.weight.zero_(), unet.conv_out.bias.zero_(), vae.decoder.conv_out.weight.zero_(), vae.decoder.conv_out.bias.zero_()
+        (
+            unet.conv_out.weight.zero_(),
+            unet.conv_out.bias.zero_(),
+            vae.decoder.conv_out.weight.zero_(),
+            vae.decoder.conv_out.bias.zero_(),
+        )
         assert not unet(x, 5, words).sample.any() and not vae.decode(x).sample.any()
-        assert torch.equal(pipe.unet(x, 5, words).sample, before) and torch.equal(pipe.vae.decode(x).sample, picture)
+        assert torch.equal(pipe.unet(x, 5, words).sample, before) and torch.equal(
+            pipe.vae.decode(x).sample, picture
+        )
 
 
 def test_other_errors_are_passed_on():
@@ -547,7 +727,9 @@ def test_offloaded_parts_are_handed_their_inputs(shrunken):
     """accelerate moves a part when it is called, but not what its encode() and decode() are handed: that is what spare() sees to."""
     pipe = hub.load_pipeline(shrunken, device="cpu")
     memory.spare(pipe, "meta", 100)
-    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):  # the input went to the device that was named, the weights stayed on the CPU
+    with pytest.raises(
+        (RuntimeError, NotImplementedError), match="meta"
+    ):  # the input went to the device that was named, the weights stayed on the CPU
         pipe.vae.decode(torch.zeros(1, 4, 3, 3)).sample.numpy()
 
 
@@ -572,10 +754,22 @@ def test_full_size_is_written_found_and_sampled(tmp_path, monkeypatch, capsys):
     fake_sd.cache(tmp_path / "cache", SD15.hub_ids[0], folder, SD15.revisions[0])
     shutil.rmtree(folder)
     pipe = hub.load_pipeline("sd15", device="cpu")
-    assert sum(p.numel() for part in (pipe.unet, pipe.text_encoder, pipe.vae) for p in part.parameters()) == 1_066_235_307
+    assert (
+        sum(
+            p.numel()
+            for part in (pipe.unet, pipe.text_encoder, pipe.vae)
+            for p in part.parameters()
+        )
+        == 1_066_235_307
+    )
     assert pipe.unet.dtype == torch.float32 and pipe.unet.config.sample_size == 64
     ours = sampling.sample(pipe, "a cat", num_inference_steps=1, seed=3)
-    theirs = library(pipe)("a cat", num_inference_steps=1, guidance_scale=5.0, generator=torch.Generator().manual_seed(3)).images
+    theirs = library(pipe)(
+        "a cat",
+        num_inference_steps=1,
+        guidance_scale=5.0,
+        generator=torch.Generator().manual_seed(3),
+    ).images
     assert ours[0].size == (512, 512) and largest_difference(ours, theirs) <= 1
 
 
@@ -599,10 +793,29 @@ def literals(source: str, before: str = "") -> list[str]:
     for other in OTHER:
         source = source.replace(other, other.replace("64", "65"))
     nodes = list(ast.walk(ast.parse(TransformerManager().transform_cell(source))))
-    browser = {id(k.value) for n in nodes if isinstance(n, ast.Call) for k in n.keywords if k.arg == "size"}  # how wide a control shows its pictures, not how large they are
-    told = " ".join([before, *(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)), *re.findall(r"#.*", source)])
-    numbers = [n for n in nodes if isinstance(n, ast.Constant) and type(n.value) in (int, float) and n.value in SIZES and id(n) not in browser]
-    return [f"line {n.lineno}: {n.value}" for n in numbers if not re.search(rf"(?<![\w.]){n.value}(?![\w])", told)]
+    browser = {
+        id(k.value) for n in nodes if isinstance(n, ast.Call) for k in n.keywords if k.arg == "size"
+    }  # how wide a control shows its pictures, not how large they are
+    told = " ".join(
+        [
+            before,
+            *(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)),
+            *re.findall(r"#.*", source),
+        ]
+    )
+    numbers = [
+        n
+        for n in nodes
+        if isinstance(n, ast.Constant)
+        and type(n.value) in (int, float)
+        and n.value in SIZES
+        and id(n) not in browser
+    ]
+    return [
+        f"line {n.lineno}: {n.value}"
+        for n in numbers
+        if not re.search(rf"(?<![\w.]){n.value}(?![\w])", told)
+    ]
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -617,7 +830,9 @@ def test_cells_hold_no_literal_size(name):
 def test_literals_are_found():
     assert literals("x = 512\ny = 0.18215 * 77") == ["line 1: 512", "line 2: 0.18215", "line 2: 77"]
     assert literals("!ls 64\nx = 1512 + x64 + 64.5\nFrameScrubber(f, size=512)") == []
-    assert literals("x = 512", "A picture of 512 x 512 pixels") == literals("x = 512  # 512 px") == []
+    assert (
+        literals("x = 512", "A picture of 512 x 512 pixels") == literals("x = 512  # 512 px") == []
+    )
     assert literals("x = 64", "A picture of 1640 pixels") == ["line 1: 64"]
 
 

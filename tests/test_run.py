@@ -19,13 +19,22 @@ spec.loader.exec_module(run)
 def test_launcher_is_read_by_an_old_python():
     """Too old a Python must reach the sentence of help, not a syntax error."""
     ast.parse((ROOT / "run.py").read_text(), feature_version=(3, 6))
-    imported = {a.name.split(".")[0] for n in ast.walk(ast.parse((ROOT / "run.py").read_text())) if isinstance(n, ast.Import) for a in n.names}
+    imported = {
+        a.name.split(".")[0]
+        for n in ast.walk(ast.parse((ROOT / "run.py").read_text()))
+        if isinstance(n, ast.Import)
+        for a in n.names
+    }
     assert imported <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize(
     ("version", "system", "machine", "word"),
-    [((3, 10, 9), "Linux", "x86_64", "3.10"), ((3, 15, 0), "Windows", "AMD64", "3.15"), ((3, 12, 1), "Darwin", "x86_64", "Intel")],
+    [
+        ((3, 10, 9), "Linux", "x86_64", "3.10"),
+        ((3, 15, 0), "Windows", "AMD64", "3.15"),
+        ((3, 12, 1), "Darwin", "x86_64", "Intel"),
+    ],
 )
 def test_unsupported_python_gets_a_sentence(version, system, machine, word):
     with pytest.raises(run.Help, match=word):
@@ -64,17 +73,24 @@ def test_torch_comes_from_its_own_index_only_where_that_answers():
     assert run.torch_args("cpu", answer) == ["--index-url", run.TORCH_INDEX + "cpu"]
     assert run.torch_args("cu130", answer) == []
     assert len(asked) == 2
-    assert run.torch_args("plain", answer) == [] and len(asked) == 2, "the plain build needs no question"
+    assert run.torch_args("plain", answer) == [] and len(asked) == 2, (
+        "the plain build needs no question"
+    )
 
 
 def test_uv_installs_torch_only_where_it_cannot_pick_the_wrong_build():
     index = ["--index-url", run.TORCH_INDEX + "cpu"]
 
     def names(*machine):
-        return {step: [command[0] for command in commands] for step, commands in run.installers(*machine, "PY").items()}
+        return {
+            step: [command[0] for command in commands]
+            for step, commands in run.installers(*machine, "PY").items()
+        }
 
     assert names("cpu", index, "uv") == {"torch": ["uv", "PY"], "rest": ["uv", "PY"]}
-    assert names("cpu", [], "uv") == {"torch": ["PY"], "rest": ["uv", "PY"]}, "without the index only pip knows the configured places"
+    assert names("cpu", [], "uv") == {"torch": ["PY"], "rest": ["uv", "PY"]}, (
+        "without the index only pip knows the configured places"
+    )
     assert names("plain", [], "uv") == {"torch": ["uv", "PY"], "rest": ["uv", "PY"]}
     assert names("cpu", index, None) == {"torch": ["PY"], "rest": ["PY"]}
 
@@ -82,9 +98,17 @@ def test_uv_installs_torch_only_where_it_cannot_pick_the_wrong_build():
 @pytest.mark.parametrize(
     ("output", "free", "word"),
     [
-        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", 40, "disk is full"),
+        (
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            40,
+            "disk is full",
+        ),
         ("anything at all", 0.1, "disk is full"),
-        ("WARNING: Retrying (Retry(total=0)) after connection broken\nERROR: No matching distribution found for torch==2.13.0", 40, "cannot be reached"),
+        (
+            "WARNING: Retrying (Retry(total=0)) after connection broken\nERROR: No matching distribution found for torch==2.13.0",
+            40,
+            "cannot be reached",
+        ),
         ("ERROR: No matching distribution found for torch==2.13.0", 40, "no build for this Python"),
         ("ERROR: something new", 40, "lines above"),
     ],
@@ -99,13 +123,22 @@ def python(code):
 
 
 def test_install_falls_back_quietly(capfd):
-    run.install([python("import sys; print('uv failed', file=sys.stderr); sys.exit(1)"), python("pass")], [])
+    run.install(
+        [python("import sys; print('uv failed', file=sys.stderr); sys.exit(1)"), python("pass")], []
+    )
     assert capfd.readouterr() == ("", "")
 
 
 def test_install_without_network_says_so(capfd):
     with pytest.raises(run.Help, match="cannot be reached"):
-        run.install([python("import sys; print('WARNING: Retrying (Retry(total=1))', file=sys.stderr); sys.exit(1)")], [])
+        run.install(
+            [
+                python(
+                    "import sys; print('WARNING: Retrying (Retry(total=1))', file=sys.stderr); sys.exit(1)"
+                )
+            ],
+            [],
+        )
     assert "Retrying" in capfd.readouterr().err
 
 
@@ -118,7 +151,11 @@ def test_address_that_never_answers_costs_seconds_only(monkeypatch):
 
 def test_missing_venv_module_gets_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(run, "PYTHON", tmp_path / "none")
-    failed = subprocess.CompletedProcess([], 1, stdout=b"The virtual environment was not created successfully because ensurepip is not available.")
+    failed = subprocess.CompletedProcess(
+        [],
+        1,
+        stdout=b"The virtual environment was not created successfully because ensurepip is not available.",
+    )
     monkeypatch.setattr(run.subprocess, "run", lambda *a, **k: failed)
     with pytest.raises(run.Help, match="apt install python3-venv"):
         run.make_venv()
@@ -137,7 +174,11 @@ def test_second_start_installs_nothing(monkeypatch, tmp_path):
     (tmp_path / "stamp").write_text(run.wanted())
     monkeypatch.setattr(run, "STAMP", tmp_path / "stamp")
     monkeypatch.setattr(run, "PYTHON", Path(sys.executable))
-    monkeypatch.setattr(run.subprocess, "run", lambda *a, **k: pytest.fail("the second start must not start a process"))
+    monkeypatch.setattr(
+        run.subprocess,
+        "run",
+        lambda *a, **k: pytest.fail("the second start must not start a process"),
+    )
     run.set_up()
 
 
@@ -182,17 +223,28 @@ def test_unknown_command_lists_the_known_ones(capsys):
 
 
 def pinned():
-    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    lines = [
+        line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()
+    ]
     return dict(line.split("==") for line in lines if line)
 
 
 def test_what_is_imported_is_pinned():
     """A package that only another one brings along may be gone tomorrow."""
     own = {"sdlearn", "tools", "run", *(path.stem for path in ROOT.glob("tests/**/*.py"))}
-    brought = {"cycler": "matplotlib", "IPython": "ipykernel", "docutils": "sphinx", "urllib3": None}  # by what; None: used only if it is there
+    brought = {
+        "cycler": "matplotlib",
+        "IPython": "ipykernel",
+        "docutils": "sphinx",
+        "urllib3": None,
+    }  # by what; None: used only if it is there
     names = {"PIL": "pillow", "skimage": "scikit-image"}
     imported = set()
-    for path in [*ROOT.glob("sdlearn/**/*.py"), *ROOT.glob("tools/*.py"), *ROOT.glob("tests/**/*.py")]:
+    for path in [
+        *ROOT.glob("sdlearn/**/*.py"),
+        *ROOT.glob("tools/*.py"),
+        *ROOT.glob("tests/**/*.py"),
+    ]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {a.name.split(".")[0] for a in node.names}

@@ -33,7 +33,17 @@ def network(x, t):
 def run(sampler, x, steps, predict=network, seed=1, start=0, **options):
     """All updates of one of our samplers."""
     generator = torch.Generator().manual_seed(seed)
-    return list(sampling.SAMPLERS[sampler](predict, x, ABAR, steps, start, lambda: torch.randn(x.shape, generator=generator), **options))
+    return list(
+        sampling.SAMPLERS[sampler](
+            predict,
+            x,
+            ABAR,
+            steps,
+            start,
+            lambda: torch.randn(x.shape, generator=generator),
+            **options,
+        )
+    )
 
 
 def run_diffusers(sampler, x, steps, predict=network, seed=1, **options):
@@ -44,7 +54,9 @@ def run_diffusers(sampler, x, steps, predict=network, seed=1, **options):
     options |= {} if sampler == "dpm++" else {"generator": generator}
     x, latents = x * scheduler.init_noise_sigma, []
     for t in scheduler.timesteps:
-        x = scheduler.step(predict(scheduler.scale_model_input(x, t), t.item()), t, x, **options).prev_sample
+        x = scheduler.step(
+            predict(scheduler.scale_model_input(x, t), t.item()), t, x, **options
+        ).prev_sample
         latents.append(x)
     return scheduler.timesteps.tolist(), latents
 
@@ -59,7 +71,12 @@ def test_each_sampler_equals_diffusers(sampler, steps):
     x = gauss(3, 4, 8, 8)
     ours, (timesteps, theirs) = run(sampler, x, steps), run_diffusers(sampler, x, steps)
     assert [u.timestep for u in ours] == pytest.approx(timesteps)
-    torch.testing.assert_close(ours[-1].prev_latents, theirs[-1], atol=2e-5 if sampler in ("euler", "dpm++") else 1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        ours[-1].prev_latents,
+        theirs[-1],
+        atol=2e-5 if sampler in ("euler", "dpm++") else 1e-5,
+        rtol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
@@ -75,8 +92,12 @@ def test_euler_and_dpm_steps_equal_diffusers():
     x = gauss(2, 4, 8, 8)
     scheduler = hub.build_scheduler("euler")
     scheduler.set_timesteps(10)
-    for ours, theirs, sigma in zip(run("euler", x, 10), run_diffusers("euler", x, 10)[1], scheduler.sigmas[1:], strict=True):
-        torch.testing.assert_close(ours.prev_latents, theirs / (sigma**2 + 1) ** 0.5, atol=1e-5, rtol=1e-5)
+    for ours, theirs, sigma in zip(
+        run("euler", x, 10), run_diffusers("euler", x, 10)[1], scheduler.sigmas[1:], strict=True
+    ):
+        torch.testing.assert_close(
+            ours.prev_latents, theirs / (sigma**2 + 1) ** 0.5, atol=1e-5, rtol=1e-5
+        )
     for ours, theirs in zip(run("dpm++", x, 10), run_diffusers("dpm++", x, 10)[1], strict=True):
         torch.testing.assert_close(ours.prev_latents, theirs, atol=2e-5, rtol=1e-5)
 
@@ -84,7 +105,12 @@ def test_euler_and_dpm_steps_equal_diffusers():
 @pytest.mark.parametrize("eta", [0.3, 1.0])
 def test_ddim_with_fresh_noise_equals_diffusers(eta):
     x = gauss(2, 4, 8, 8)
-    torch.testing.assert_close(run("ddim", x, 10, eta=eta)[-1].prev_latents, run_diffusers("ddim", x, 10, eta=eta)[1][-1], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        run("ddim", x, 10, eta=eta)[-1].prev_latents,
+        run_diffusers("ddim", x, 10, eta=eta)[1][-1],
+        atol=1e-5,
+        rtol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -123,9 +149,15 @@ def test_posterior_mean_and_variance_by_simulation(steps, index):
     abar, abar_prev, x0, n = ABAR[t].double(), ABAR[t - stride].double(), 0.7, 1_000_000
     alpha = abar / abar_prev
     g = torch.Generator().manual_seed(0)
-    x_prev = abar_prev**0.5 * x0 + (1 - abar_prev) ** 0.5 * torch.randn(n, generator=g, dtype=torch.float64)
-    x_t = alpha**0.5 * x_prev + (1 - alpha) ** 0.5 * torch.randn(n, generator=g, dtype=torch.float64)
-    slope = torch.cov(torch.stack([x_prev, x_t]))[0, 1] / x_t.var()  # Gaussians: the mean of x_prev given x_t is a straight line in x_t
+    x_prev = abar_prev**0.5 * x0 + (1 - abar_prev) ** 0.5 * torch.randn(
+        n, generator=g, dtype=torch.float64
+    )
+    x_t = alpha**0.5 * x_prev + (1 - alpha) ** 0.5 * torch.randn(
+        n, generator=g, dtype=torch.float64
+    )
+    slope = (
+        torch.cov(torch.stack([x_prev, x_t]))[0, 1] / x_t.var()
+    )  # Gaussians: the mean of x_prev given x_t is a straight line in x_t
 
     def simulated(x):
         return x_prev.mean() + slope * (x - x_t.mean())
@@ -134,7 +166,16 @@ def test_posterior_mean_and_variance_by_simulation(steps, index):
     x = torch.tensor([[-1.0, 0.0, 1.5]], dtype=torch.float64)
 
     def step(noise):  # with the noise that belongs to this x0
-        return next(sampling.ddpm(lambda x, _: (x - abar**0.5 * x0) / (1 - abar) ** 0.5, x, ABAR.double(), steps, index, lambda: torch.full_like(x, noise))).prev_latents
+        return next(
+            sampling.ddpm(
+                lambda x, _: (x - abar**0.5 * x0) / (1 - abar) ** 0.5,
+                x,
+                ABAR.double(),
+                steps,
+                index,
+                lambda: torch.full_like(x, noise),
+            )
+        ).prev_latents
 
     assert (step(0.0) - simulated(x)).abs().max() < 0.01 * spread
     assert ((step(1.0) - step(0.0)) / spread - 1).abs().max() < 0.01
@@ -146,7 +187,9 @@ def test_posterior_by_precisions_equals_the_multiplied_form(a_t, a_s):
     alpha, x_t, x0 = a_t / a_s, 0.3, -1.2
     behind, ahead = alpha / (1 - alpha), 1 / (1 - a_s)
     mean = (behind * x_t / alpha**0.5 + ahead * a_s**0.5 * x0) / (behind + ahead)
-    assert mean == pytest.approx((alpha**0.5 * (1 - a_s) * x_t + a_s**0.5 * (1 - alpha) * x0) / (1 - a_t), abs=1e-12)
+    assert mean == pytest.approx(
+        (alpha**0.5 * (1 - a_s) * x_t + a_s**0.5 * (1 - alpha) * x0) / (1 - a_t), abs=1e-12
+    )
     assert 1 / (behind + ahead) == pytest.approx((1 - alpha) * (1 - a_s) / (1 - a_t), abs=1e-12)
 
 
@@ -154,7 +197,12 @@ def test_the_perfect_guess_in_a_world_of_two_pictures():
     """x0 is -1 or 1: by Bayes' rule its mean is tanh(sqrt(abar) x / (1 - abar)); 1e-12. DDIM with it never changes sides and ends at the two pictures; DDPM does change."""
     x, a = torch.linspace(-3, 3, 13, dtype=torch.float64), 0.3
     likely = [torch.exp(-((x - a**0.5 * x0) ** 2) / (2 * (1 - a))) for x0 in (1, -1)]
-    torch.testing.assert_close((likely[0] - likely[1]) / (likely[0] + likely[1]), torch.tanh(a**0.5 * x / (1 - a)), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        (likely[0] - likely[1]) / (likely[0] + likely[1]),
+        torch.tanh(a**0.5 * x / (1 - a)),
+        atol=1e-12,
+        rtol=0,
+    )
 
     def exact(x, t):
         x0 = torch.tanh(ABAR[t] ** 0.5 * x / (1 - ABAR[t]))
@@ -164,7 +212,9 @@ def test_the_perfect_guess_in_a_world_of_two_pictures():
     ends = {name: run(name, start, 50, exact)[-1].prev_latents for name in ("ddim", "ddpm")}
     assert all((end.abs() - 1).abs().max() < 0.15 for end in ends.values())
     assert torch.equal(ends["ddim"] > 0, start > 0)
-    assert ((ends["ddpm"] > 0) != (start > 0)).float().mean() > 0.3 and 0.4 < (ends["ddpm"] > 0).float().mean() < 0.6
+    assert ((ends["ddpm"] > 0) != (start > 0)).float().mean() > 0.3 and 0.4 < (
+        ends["ddpm"] > 0
+    ).float().mean() < 0.6
 
 
 def test_ddim_step_formula():
@@ -173,7 +223,9 @@ def test_ddim_step_formula():
     t = sampling.leading_timesteps(20, 1000)[4]
     update = next(sampling.ddim(lambda *_: eps, add_noise(x0, eps, t, ABAR), ABAR, 20, 4, None))
     torch.testing.assert_close(update.pred_original_sample, x0, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(update.prev_latents, add_noise(x0, eps, t - 50, ABAR), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        update.prev_latents, add_noise(x0, eps, t - 50, ABAR), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_ddim_and_euler_are_one_step():
@@ -189,10 +241,14 @@ def test_ddim_and_euler_are_one_step():
 def test_dpm_solver_of_first_order_is_ddim():
     """sigma'/sigma x - alpha' (e^-h - 1) x0 is DDIM's step, written with h = the rise of log(alpha / sigma); 1e-5."""
     x, eps = gauss(1, 4, 4, 4), gauss(1, 4, 4, 4, seed=1)
-    first = next(sampling.dpm_solver(lambda *_: eps, x, ABAR, 10, 0, None))  # the first step has no older picture to lean on
+    first = next(
+        sampling.dpm_solver(lambda *_: eps, x, ABAR, 10, 0, None)
+    )  # the first step has no older picture to lean on
     t, t_next = 999, int(np.linspace(0, 999, 11).round()[::-1][1])
     x0 = (x - (1 - ABAR[t]) ** 0.5 * eps) / ABAR[t] ** 0.5
-    torch.testing.assert_close(first.prev_latents, add_noise(x0, eps, t_next, ABAR), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        first.prev_latents, add_noise(x0, eps, t_next, ABAR), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_order_of_convergence():
@@ -202,13 +258,21 @@ def test_order_of_convergence():
 
     def exact_noise(x, t):
         sigma = np.interp(t, np.arange(1000), sigmas.numpy())
-        return x * (sigma**2 + 1) ** 0.5 * sigma / (spread**2 + sigma**2)  # E[noise | z], z = x0 + sigma noise
+        return (
+            x * (sigma**2 + 1) ** 0.5 * sigma / (spread**2 + sigma**2)
+        )  # E[noise | z], z = x0 + sigma noise
 
     def error(sampler, steps):
-        update = next(u for u in run(sampler, torch.ones(1, 1, 1, 1, dtype=torch.float64), steps, exact_noise) if round(u.timestep, 2) == t)
+        update = next(
+            u
+            for u in run(sampler, torch.ones(1, 1, 1, 1, dtype=torch.float64), steps, exact_noise)
+            if round(u.timestep, 2) == t
+        )
         z = update.latents.item() * (sigmas[t] ** 2 + 1) ** 0.5
         z_start = sigmas[-1] if sampler == "euler" else (sigmas[-1] ** 2 + 1) ** 0.5
-        exact = z_start * ((spread**2 + sigmas[t] ** 2) / (spread**2 + sigmas[-1] ** 2)) ** 0.5  # z over its spread stays the same all the way down
+        exact = (
+            z_start * ((spread**2 + sigmas[t] ** 2) / (spread**2 + sigmas[-1] ** 2)) ** 0.5
+        )  # z over its spread stays the same all the way down
         return abs(z - exact).item()
 
     euler, dpm = error("euler", 38) / error("euler", 112), error("dpm++", 37) / error("dpm++", 111)
@@ -222,15 +286,21 @@ def test_guidance_formula():
     uncond, text = gauss(2, 4, 8, 8), gauss(2, 4, 8, 8, seed=1)
     assert torch.equal(sampling.guide(uncond, text, 0.0), uncond)
     torch.testing.assert_close(sampling.guide(uncond, text, 1.0), text, atol=1e-6, rtol=0)
-    torch.testing.assert_close(sampling.guide(uncond, text, 0.5), (uncond + text) / 2, atol=1e-6, rtol=0)
-    torch.testing.assert_close(sampling.guide(uncond, text, 7.0), 7 * text - 6 * uncond, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        sampling.guide(uncond, text, 0.5), (uncond + text) / 2, atol=1e-6, rtol=0
+    )
+    torch.testing.assert_close(
+        sampling.guide(uncond, text, 7.0), 7 * text - 6 * uncond, atol=1e-5, rtol=0
+    )
 
 
 # ----------------------------------------------------------------------------------------- the whole loop, and pipelines
 
 
 def pipeline_latents(pipe, sampler, prompt, **options):
-    reference = hub.build_pipeline(pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, hub.build_scheduler(sampler))
+    reference = hub.build_pipeline(
+        pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, hub.build_scheduler(sampler)
+    )
     generator = torch.Generator().manual_seed(options.pop("seed"))
     return reference(prompt, generator=generator, output_type="latent", **options).images
 
@@ -244,8 +314,13 @@ def latents_of(pipe, prompt, **options):
 def test_whole_loop_equals_the_pipeline(pipe, sampler, guidance_scale):
     """Prompt to latents, both from the same seed; 1e-5 of the scale of the latents. (At scale 1 the pipeline runs the U-Net once, so sums are rounded differently.)"""
     options = dict(num_inference_steps=6, guidance_scale=guidance_scale, seed=5)
-    ours, theirs = latents_of(pipe, PROMPT, sampler=sampler, **options), pipeline_latents(pipe, sampler, PROMPT, **options)
-    torch.testing.assert_close(ours, theirs, atol=1e-5 * max(1.0, theirs.abs().max().item()) * 2, rtol=1e-5)
+    ours, theirs = (
+        latents_of(pipe, PROMPT, sampler=sampler, **options),
+        pipeline_latents(pipe, sampler, PROMPT, **options),
+    )
+    torch.testing.assert_close(
+        ours, theirs, atol=1e-5 * max(1.0, theirs.abs().max().item()) * 2, rtol=1e-5
+    )
 
 
 def test_guidance_zero_ignores_the_prompt(pipe):
@@ -257,9 +332,14 @@ def test_guidance_zero_ignores_the_prompt(pipe):
 
 def test_negative_prompts_equal_the_pipeline(pipe):
     options = dict(num_inference_steps=5, guidance_scale=4.0, seed=2, negative_prompt="a blue tree")
-    ours, theirs = latents_of(pipe, PROMPT, **options), pipeline_latents(pipe, "ddim", PROMPT, **options)
+    ours, theirs = (
+        latents_of(pipe, PROMPT, **options),
+        pipeline_latents(pipe, "ddim", PROMPT, **options),
+    )
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(ours, latents_of(pipe, PROMPT, **{**options, "negative_prompt": ""}), atol=1e-3)
+    assert not torch.allclose(
+        ours, latents_of(pipe, PROMPT, **{**options, "negative_prompt": ""}), atol=1e-3
+    )
 
 
 def test_negative_prompt_takes_the_place_of_the_empty_one(pipe):
@@ -267,14 +347,21 @@ def test_negative_prompt_takes_the_place_of_the_empty_one(pipe):
     step = next(sampling.sample_steps(pipe, PROMPT, negative_prompt="a blue tree", latents=x))
     swapped = next(sampling.sample_steps(pipe, "a blue tree", negative_prompt=PROMPT, latents=x))
     torch.testing.assert_close(step.noise_pred_uncond, swapped.noise_pred_text, atol=1e-6, rtol=0)
-    torch.testing.assert_close(step.noise_pred, sampling.guide(step.noise_pred_uncond, step.noise_pred_text, 5.0), atol=0, rtol=0)
+    torch.testing.assert_close(
+        step.noise_pred,
+        sampling.guide(step.noise_pred_uncond, step.noise_pred_text, 5.0),
+        atol=0,
+        rtol=0,
+    )
 
 
 def test_batches_equal_the_pipeline_and_single_pictures(pipe):
     prompts = [PROMPT, "a yellow cat", "a boat by the sea"]
     options = dict(num_inference_steps=4, guidance_scale=3.0)
     ours = latents_of(pipe, prompts, seed=9, **options)
-    torch.testing.assert_close(ours, pipeline_latents(pipe, "ddim", prompts, seed=9, **options), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        ours, pipeline_latents(pipe, "ddim", prompts, seed=9, **options), atol=1e-5, rtol=1e-5
+    )
     each = latents_of(pipe, prompts, seed=[1, 2, 3], negative_prompt=["", "a tree", ""], **options)
     alone = latents_of(pipe, prompts[1], seed=2, negative_prompt="a tree", **options)
     torch.testing.assert_close(each[1:2], alone, atol=1e-5, rtol=1e-5)
@@ -285,21 +372,39 @@ def test_a_picture_of_a_list_of_seeds_can_be_repeated_alone(pipe, sampler):
     """Also where fresh noise is added on the way."""
     options = dict(num_inference_steps=3, sampler=sampler)
     both = latents_of(pipe, [PROMPT, PROMPT], seed=[4, 11], **options)
-    torch.testing.assert_close(both[1:], latents_of(pipe, PROMPT, seed=11, **options), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        both[1:], latents_of(pipe, PROMPT, seed=11, **options), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_seeds(pipe):
     options = dict(num_inference_steps=2)
     a, b, c = (latents_of(pipe, PROMPT, seed=s, **options) for s in (1, 1, 2))
     assert torch.equal(a, b) and not torch.allclose(a, c, atol=0.1)
-    assert not torch.equal(latents_of(pipe, PROMPT, **options), latents_of(pipe, PROMPT, **options)), "without a seed each run differs"
-    assert torch.equal(a, latents_of(pipe, PROMPT, generator=torch.Generator().manual_seed(1), **options))
-    assert torch.equal(a, latents_of(pipe, PROMPT, latents=sampling.start_latents(pipe, 1, seed=1), **options))
-    assert torch.equal(a, latents_of(pipe, PROMPT, seed=np.int64(1), num_inference_steps=np.int64(2)))
+    assert not torch.equal(
+        latents_of(pipe, PROMPT, **options), latents_of(pipe, PROMPT, **options)
+    ), "without a seed each run differs"
+    assert torch.equal(
+        a, latents_of(pipe, PROMPT, generator=torch.Generator().manual_seed(1), **options)
+    )
+    assert torch.equal(
+        a, latents_of(pipe, PROMPT, latents=sampling.start_latents(pipe, 1, seed=1), **options)
+    )
+    assert torch.equal(
+        a, latents_of(pipe, PROMPT, seed=np.int64(1), num_inference_steps=np.int64(2))
+    )
 
 
 def test_start_latents_are_the_pipelines(pipe):
-    prepared = pipe.prepare_latents(2, pipe.unet.config.in_channels, 64, 64, torch.float32, torch.device("cpu"), torch.Generator().manual_seed(3))
+    prepared = pipe.prepare_latents(
+        2,
+        pipe.unet.config.in_channels,
+        64,
+        64,
+        torch.float32,
+        torch.device("cpu"),
+        torch.Generator().manual_seed(3),
+    )
     assert torch.equal(sampling.start_latents(pipe, 2, seed=3), prepared)
 
 
@@ -307,8 +412,12 @@ def test_start_latents_are_the_pipelines(pipe):
 def test_start_goes_on_where_a_run_stood(pipe, sampler):
     options = dict(num_inference_steps=6, sampler=sampler)
     steps = list(sampling.sample_steps(pipe, PROMPT, seed=1, **options))
-    late = list(sampling.sample_steps(pipe, PROMPT, latents=steps[2].prev_latents, start=3, **options))
-    assert [s.index for s in late] == [3, 4, 5] and [s.timestep for s in late] == [s.timestep for s in steps[3:]]
+    late = list(
+        sampling.sample_steps(pipe, PROMPT, latents=steps[2].prev_latents, start=3, **options)
+    )
+    assert [s.index for s in late] == [3, 4, 5] and [s.timestep for s in late] == [
+        s.timestep for s in steps[3:]
+    ]
     torch.testing.assert_close(late[-1].prev_latents, steps[-1].prev_latents, atol=1e-4, rtol=1e-4)
 
 
@@ -328,30 +437,59 @@ def test_replace_sets_what_the_next_step_sees(pipe, sampler):
     assert torch.equal(steps[1].prev_latents, plain[1].prev_latents / 2)
     torch.testing.assert_close(steps[2].latents, steps[1].prev_latents, atol=1e-5, rtol=1e-4)
     assert not torch.allclose(steps[-1].prev_latents, plain[-1].prev_latents, atol=1e-3)
-    same = list(sampling.sample_steps(pipe, PROMPT, replace=lambda step: step.prev_latents, **options))
+    same = list(
+        sampling.sample_steps(pipe, PROMPT, replace=lambda step: step.prev_latents, **options)
+    )
     torch.testing.assert_close(same[-1].prev_latents, plain[-1].prev_latents, atol=1e-4, rtol=1e-4)
 
 
 def test_replace_in_the_last_step_reaches_the_picture(pipe):
-    zeros = sampling.sample(pipe, PROMPT, num_inference_steps=2, seed=1, replace=lambda step: torch.zeros_like(step.prev_latents))[0]
-    assert zeros.tobytes() == decode_latents(pipe, torch.zeros_like(sampling.start_latents(pipe)))[0].tobytes()
+    zeros = sampling.sample(
+        pipe,
+        PROMPT,
+        num_inference_steps=2,
+        seed=1,
+        replace=lambda step: torch.zeros_like(step.prev_latents),
+    )[0]
+    assert (
+        zeros.tobytes()
+        == decode_latents(pipe, torch.zeros_like(sampling.start_latents(pipe)))[0].tobytes()
+    )
 
 
 def test_sample_gives_the_pipelines_pictures(pipe):
     ours = sampling.sample(pipe, [PROMPT, PROMPT], num_inference_steps=3, seed=4)
-    theirs = pipe([PROMPT, PROMPT], num_inference_steps=3, guidance_scale=5.0, generator=torch.Generator().manual_seed(4)).images
+    theirs = pipe(
+        [PROMPT, PROMPT],
+        num_inference_steps=3,
+        guidance_scale=5.0,
+        generator=torch.Generator().manual_seed(4),
+    ).images
     for a, b in zip(ours, theirs, strict=True):
         assert a.size == b.size == (64, 64)
-        assert np.abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1  # a grey value apart at most, by rounding
+        assert (
+            np.abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1
+        )  # a grey value apart at most, by rounding
 
 
 def test_steps_carry_what_the_chapters_show(pipe):
     steps = list(sampling.sample_steps(pipe, PROMPT, num_inference_steps=3, seed=0))
     assert [s.index for s in steps] == [0, 1, 2]
     for s in steps:
-        for name in ("latents", "noise_pred_uncond", "noise_pred_text", "noise_pred", "pred_original_sample", "prev_latents"):
+        for name in (
+            "latents",
+            "noise_pred_uncond",
+            "noise_pred_text",
+            "noise_pred",
+            "pred_original_sample",
+            "prev_latents",
+        ):
             tensor = getattr(s, name)
-            assert tensor.shape == (1, 4, 8, 8) and tensor.dtype == torch.float32 and not tensor.requires_grad, name
+            assert (
+                tensor.shape == (1, 4, 8, 8)
+                and tensor.dtype == torch.float32
+                and not tensor.requires_grad
+            ), name
     assert torch.equal(steps[1].latents, steps[0].prev_latents)
 
 
@@ -369,14 +507,19 @@ def test_works_in_another_thread_with_gradients_on(pipe):
     thread.start()
     thread.join()
     assert not failed
-    np.testing.assert_allclose(got[0], latents_of(pipe, PROMPT, num_inference_steps=2, seed=1).numpy(), atol=1e-5)
+    np.testing.assert_allclose(
+        got[0], latents_of(pipe, PROMPT, num_inference_steps=2, seed=1).numpy(), atol=1e-5
+    )
 
 
 def test_may_be_stopped_half_way(pipe):
     steps = sampling.sample_steps(pipe, PROMPT, num_inference_steps=10, seed=1)
     first = next(steps)
     steps.close()
-    assert torch.equal(first.latents, next(sampling.sample_steps(pipe, PROMPT, num_inference_steps=10, seed=1)).latents)
+    assert torch.equal(
+        first.latents,
+        next(sampling.sample_steps(pipe, PROMPT, num_inference_steps=10, seed=1)).latents,
+    )
 
 
 def test_velocity_models_are_sampled_too(pipe):
@@ -384,7 +527,13 @@ def test_velocity_models_are_sampled_too(pipe):
     scheduler = hub.build_scheduler("ddim", prediction_type="v_prediction")
     velocity = hub.build_pipeline(pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, scheduler)
     ours = latents_of(velocity, PROMPT, num_inference_steps=4, seed=3)
-    theirs = velocity(PROMPT, num_inference_steps=4, guidance_scale=5.0, generator=torch.Generator().manual_seed(3), output_type="latent").images
+    theirs = velocity(
+        PROMPT,
+        num_inference_steps=4,
+        guidance_scale=5.0,
+        generator=torch.Generator().manual_seed(3),
+        output_type="latent",
+    ).images
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
@@ -405,7 +554,10 @@ def test_velocity_models_are_sampled_too(pipe):
         ({"seed": [1, 2]}, "2 seeds for 1 pictures"),
         ({"seed": []}, "0 seeds for 1 pictures"),
         ({"negative_prompt": ["a", "b"]}, "2 negative prompts for 1 prompts"),
-        ({"latents": torch.zeros(2, 4, 8, 8)}, r"latents must be one for each prompt, shape \(1, 4, height, width\)"),
+        (
+            {"latents": torch.zeros(2, 4, 8, 8)},
+            r"latents must be one for each prompt, shape \(1, 4, height, width\)",
+        ),
         ({"latents": torch.zeros(1, 3, 8, 8)}, "latents must be one for each prompt"),
         ({"latents": torch.zeros(4, 8, 8)}, "latents must be one for each prompt"),
         ({"start": 25}, "start must be from 0 to 24"),
@@ -458,4 +610,6 @@ def test_good_input_is_silent(pipe):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message="This model has never seen")
-        list(sampling.sample_steps(pipe, PROMPT, num_inference_steps=2, seed=0, negative_prompt=None))
+        list(
+            sampling.sample_steps(pipe, PROMPT, num_inference_steps=2, seed=0, negative_prompt=None)
+        )

@@ -15,7 +15,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sdlearn import plots, sampling, widgets
-from sdlearn.widgets import AttentionOverlay, FrameScrubber, GridScrubber, LivePicture, MaskCanvas, PromptPanel
+from sdlearn.widgets import (
+    AttentionOverlay,
+    FrameScrubber,
+    GridScrubber,
+    LivePicture,
+    MaskCanvas,
+    PromptPanel,
+)
 
 
 def shade(level: int, size: int = 8) -> Image.Image:
@@ -28,7 +35,9 @@ GRID = [[shade(60 * r + 10 * c) for c in range(4)] for r in range(3)]
 
 
 def grid_scrubber():
-    return GridScrubber(GRID, ["g = 1", "g = 5", "g = 9"], list("abcd"), descriptions=("guidance", "step"))
+    return GridScrubber(
+        GRID, ["g = 1", "g = 5", "g = 9"], list("abcd"), descriptions=("guidance", "step")
+    )
 
 
 def attention_overlay():
@@ -36,7 +45,11 @@ def attention_overlay():
 
 
 def live_picture():
-    return LivePicture(lambda t, fine: shade(20 * t, 16 if fine else 8), {"t": range(12), "fine": W.Checkbox(False)}, "noise at t = {t}")
+    return LivePicture(
+        lambda t, fine: shade(20 * t, 16 if fine else 8),
+        {"t": range(12), "fine": W.Checkbox(False)},
+        "noise at t = {t}",
+    )
 
 
 def in_thread(act):
@@ -63,7 +76,10 @@ def deck_of(control) -> W.Tab:
 
 def assert_linked(control: W.Widget, source: W.Widget, deck: W.Tab):
     """There is a browser-side link from the slider's index to the page shown, and both ends agree now."""
-    assert any(link.source == (source, "index") and link.target == (deck, "selected_index") for link in control.links)
+    assert any(
+        link.source == (source, "index") and link.target == (deck, "selected_index")
+        for link in control.links
+    )
     assert deck.selected_index == source.index and "sd-frames" in deck._dom_classes
 
 
@@ -76,17 +92,26 @@ def test_frame_scrubber_at(value, where):
     control = FrameScrubber(FRAMES, LABELS)
     assert control.value == 0 and control.picture is FRAMES[0], "the default"
     where(lambda: setattr(control, "value", value))
-    assert control.value == value and control.picture is FRAMES[value] and control.slider.label == LABELS[value]
+    assert (
+        control.value == value
+        and control.picture is FRAMES[value]
+        and control.slider.label == LABELS[value]
+    )
 
 
 def test_frame_scrubber_pages():
     alts = [f'step {i} of 12, "{8 * i} % noise" < all' for i in range(12)]
-    control = FrameScrubber(FRAMES, LABELS, alts, description="t", size=200, pixelated=True, start=-1)
+    control = FrameScrubber(
+        FRAMES, LABELS, alts, description="t", size=200, pixelated=True, start=-1
+    )
     deck = deck_of(control)
     assert control.value == 11
     assert_linked(control, control.slider, deck)
     for i, page in enumerate(deck.children):
-        assert plots.data_uri(FRAMES[i]) in page.value and f'alt="{html.escape(alts[i])}"' in page.value
+        assert (
+            plots.data_uri(FRAMES[i]) in page.value
+            and f'alt="{html.escape(alts[i])}"' in page.value
+        )
         assert 'width="200" height="200"' in page.value and "pixelated" in page.value
     assert len({page.layout.model_id for page in deck.children}) == 1, "one layout for all pages"
 
@@ -98,18 +123,25 @@ def test_frame_scrubber_after_a_rapid_sweep():
 
 
 def test_frame_scrubber_states_the_number_unless_told_otherwise():
-    assert 'alt="t: t = 901 (picture 2 of 12)"' in deck_of(FrameScrubber(FRAMES, LABELS)).children[1].value
+    assert (
+        'alt="t: t = 901 (picture 2 of 12)"'
+        in deck_of(FrameScrubber(FRAMES, LABELS)).children[1].value
+    )
 
 
 def test_frame_scrubber_takes_figures_arrays_and_wide_pictures():
     figure, _ = plots.figure(size=(3, 2))
-    pages = deck_of(FrameScrubber([figure, np.zeros((4, 4)), Image.new("RGB", (20, 10))], list("abc"))).children
+    pages = deck_of(
+        FrameScrubber([figure, np.zeros((4, 4)), Image.new("RGB", (20, 10))], list("abc"))
+    ).children
     sizes = [page.value.split('width="')[1].split('" style')[0] for page in pages]
     assert sizes == ['300" height="200', '256" height="256', '256" height="128']
 
 
 def test_one_frame_needs_no_slider():
-    control = FrameScrubber(FRAMES[:1], LABELS[:1])  # a slider whose ends are equal breaks in the browser
+    control = FrameScrubber(
+        FRAMES[:1], LABELS[:1]
+    )  # a slider whose ends are equal breaks in the browser
     assert control.slider not in control.children and control.picture is FRAMES[0]
 
 
@@ -146,7 +178,11 @@ def test_grid_pages(make):
 @pytest.mark.parametrize("make", [grid_scrubber, attention_overlay])
 def test_grid_after_a_rapid_sweep(make):
     control = make()
-    in_thread(lambda: [setattr(control, "value", v) for v in [*itertools.product(range(3), range(4)), (1, 3)]])
+    in_thread(
+        lambda: [
+            setattr(control, "value", v) for v in [*itertools.product(range(3), range(4)), (1, 3)]
+        ]
+    )
     assert control.value == (1, 3) and control.picture is GRID[1][3]
 
 
@@ -163,7 +199,9 @@ def test_grid_of_one_row_shows_one_slider():
     assert control.row not in control.children and control.column in control.children
 
 
-@pytest.mark.parametrize("frames, rows", [([], []), (GRID, ["a", "b"]), ([GRID[0], GRID[1][:2]], ["a", "b"])])
+@pytest.mark.parametrize(
+    "frames, rows", [([], []), (GRID, ["a", "b"]), ([GRID[0], GRID[1][:2]], ["a", "b"])]
+)
 def test_grid_says_what_is_missing(frames, rows):
     with pytest.raises(ValueError, match="a picture for each of its"):
         GridScrubber(frames, rows, list("abcd"))
@@ -177,14 +215,26 @@ def test_grid_says_what_is_missing(frames, rows):
 def test_live_picture_at(t, where):
     control = live_picture()
     assert control.value == {"t": 0, "fine": False} and control.picture == shade(0), "the default"
-    where(lambda: (setattr(control.controls["t"], "value", t), setattr(control.controls["fine"], "value", True)))
+    where(
+        lambda: (
+            setattr(control.controls["t"], "value", t),
+            setattr(control.controls["fine"], "value", True),
+        )
+    )
     assert control.value == {"t": t, "fine": True} and control.picture == shade(20 * t, 16)
-    assert plots.data_uri(shade(20 * t, 16)) in control._page.value and f'alt="noise at t = {t}"' in control._page.value
+    assert (
+        plots.data_uri(shade(20 * t, 16)) in control._page.value
+        and f'alt="noise at t = {t}"' in control._page.value
+    )
 
 
 def test_live_picture_after_a_rapid_sweep():
     control = live_picture()
-    in_thread(lambda: [setattr(control.controls["t"], "value", t) for t in [*range(12), *range(11, -1, -1), 7]])
+    in_thread(
+        lambda: [
+            setattr(control.controls["t"], "value", t) for t in [*range(12), *range(11, -1, -1), 7]
+        ]
+    )
     assert control.picture == shade(140) and plots.data_uri(shade(140)) in control._page.value
 
 
@@ -212,7 +262,9 @@ def test_live_picture_draws_only_the_latest_of_what_waited():
         threads.append(threading.Thread(target=lambda t=t: setattr(slider, "value", t)))
         threads[-1].start()
         assert busy.wait(30)
-        while slider.value != t:  # the value is there before its picture: the drawing waits for the lock
+        while (
+            slider.value != t
+        ):  # the value is there before its picture: the drawing waits for the lock
             threads[-1].join(0.01)
     go.set()
     for thread in threads:
@@ -228,7 +280,9 @@ def test_live_picture_follows_the_drag_only_while_it_is_quick(monkeypatch):
         clock["now"] += clock["cost"]
         return shade(t)
 
-    control = LivePicture(picture, {"t": W.IntSlider(0, 0, 99), "kind": W.Text("x", continuous_update=False)}, "{t}")
+    control = LivePicture(
+        picture, {"t": W.IntSlider(0, 0, 99), "kind": W.Text("x", continuous_update=False)}, "{t}"
+    )
     slider, seen = control.controls["t"], []
     seen.append(slider.continuous_update)
     for t, cost in enumerate([0.05, 0.05, 0.3, 0.3, 0.3], 1):
@@ -236,7 +290,9 @@ def test_live_picture_follows_the_drag_only_while_it_is_quick(monkeypatch):
         slider.value = t
         seen.append(slider.continuous_update)
     assert seen == [False, True, True, True, False, False]
-    assert control.controls["kind"].continuous_update is False, "text waits for Enter, however quick the picture is"
+    assert control.controls["kind"].continuous_update is False, (
+        "text waits for Enter, however quick the picture is"
+    )
 
 
 def test_live_picture_lives_on_after_an_error():
@@ -250,7 +306,11 @@ def test_live_picture_lives_on_after_an_error():
     control = LivePicture(fragile, {"t": range(5)}, "{t}")
     slider = control.controls["t"]
     slider.value = 2
-    assert control.error == "t must not be <2>." and "&lt;2&gt;" in control._status.value and control.picture == shade(0)
+    assert (
+        control.error == "t must not be <2>."
+        and "&lt;2&gt;" in control._status.value
+        and control.picture == shade(0)
+    )
     slider.value = 3
     assert control.error == "ZeroDivisionError: no message"
     slider.value = 4
@@ -258,9 +318,19 @@ def test_live_picture_lives_on_after_an_error():
 
 
 def test_live_picture_takes_figures_and_an_alt_function():
-    control = LivePicture(lambda t: plots.lines([0, 1], {"y": [0, t]}, xlabel="x", ylabel="y"), {"t": [0.5, 1.25]}, lambda t: f"slope {t:.2f}")
-    assert isinstance(control.picture, Figure) and 'alt="slope 0.50"' in control._page.value and 'width="700"' in control._page.value
-    assert control.controls["t"].description == "t" and [label for label, _ in control.controls["t"].options] == ["0.5", "1.25"]
+    control = LivePicture(
+        lambda t: plots.lines([0, 1], {"y": [0, t]}, xlabel="x", ylabel="y"),
+        {"t": [0.5, 1.25]},
+        lambda t: f"slope {t:.2f}",
+    )
+    assert (
+        isinstance(control.picture, Figure)
+        and 'alt="slope 0.50"' in control._page.value
+        and 'width="700"' in control._page.value
+    )
+    assert control.controls["t"].description == "t" and [
+        label for label, _ in control.controls["t"].options
+    ] == ["0.5", "1.25"]
 
 
 # --------------------------------------------------------------------------------------------------------- the prompt
@@ -278,7 +348,11 @@ def run(panel: PromptPanel):
     return panel
 
 
-@pytest.mark.parametrize("steps, guidance, seed", [(5, 5.0, 3), (1, 0.0, 0), (7, 30.0, 2**31 - 1)], ids=["default", "least", "largest"])
+@pytest.mark.parametrize(
+    "steps, guidance, seed",
+    [(5, 5.0, 3), (1, 0.0, 0), (7, 30.0, 2**31 - 1)],
+    ids=["default", "least", "largest"],
+)
 @pytest.mark.parametrize("where", [lambda act: act(), in_thread])
 def test_prompt_panel(pipe, panel, steps, guidance, seed, where):
     def act():
@@ -287,26 +361,56 @@ def test_prompt_panel(pipe, panel, steps, guidance, seed, where):
 
     where(act)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # guidance 0 is worth a warning, which the status line shows
-        (expected,) = sampling.sample(pipe, "a red house", num_inference_steps=steps, guidance_scale=guidance, seed=seed)
+        warnings.simplefilter(
+            "ignore"
+        )  # guidance 0 is worth a warning, which the status line shows
+        (expected,) = sampling.sample(
+            pipe, "a red house", num_inference_steps=steps, guidance_scale=guidance, seed=seed
+        )
     assert ("Note: guidance_scale 0 ignores the prompt" in panel._status.value) == (guidance == 0)
-    assert panel.error == "" and np.array_equal(np.asarray(panel.images[0]), np.asarray(expected)), "the panel is the plain loop"
-    assert [step.index for step in panel.steps] == list(range(steps)) and len(panel.frames) == steps + 1
-    assert panel.progress.value == panel.progress.max == steps and f"Done: {steps} steps" in panel._status.value
+    assert panel.error == "" and np.array_equal(
+        np.asarray(panel.images[0]), np.asarray(expected)
+    ), "the panel is the plain loop"
+    assert [step.index for step in panel.steps] == list(range(steps)) and len(
+        panel.frames
+    ) == steps + 1
+    assert (
+        panel.progress.value == panel.progress.max == steps
+        and f"Done: {steps} steps" in panel._status.value
+    )
 
 
 def test_prompt_panel_ends_in_a_scrubber(panel):
     (scrubber,) = run(panel)._stage.children
-    assert isinstance(scrubber, FrameScrubber) and scrubber.value == 5 and scrubber.picture is panel.images[0] is panel.picture
+    assert (
+        isinstance(scrubber, FrameScrubber)
+        and scrubber.value == 5
+        and scrubber.picture is panel.images[0] is panel.picture
+    )
     first, last = (deck_of(scrubber).children[i].value for i in (0, -1))
-    assert 'alt="Step 0 of 5, pure noise: a red house"' in first and 'alt="Step 5 of 5: a red house"' in last
-    assert "Step 3 of 5, " in deck_of(scrubber).children[3].value and "% noise" in deck_of(scrubber).children[3].value
+    assert (
+        'alt="Step 0 of 5, pure noise: a red house"' in first
+        and 'alt="Step 5 of 5: a red house"' in last
+    )
+    assert (
+        "Step 3 of 5, " in deck_of(scrubber).children[3].value
+        and "% noise" in deck_of(scrubber).children[3].value
+    )
 
 
 def test_prompt_panel_stops_within_one_step(pipe):
-    panel = PromptPanel(pipe, "a red house", steps=40, replace=lambda step: panel.stop() if step.index == 3 else None)  # pressed while step 3 is computed
+    panel = PromptPanel(
+        pipe,
+        "a red house",
+        steps=40,
+        replace=lambda step: panel.stop() if step.index == 3 else None,
+    )  # pressed while step 3 is computed
     run(panel)
-    assert len(panel.steps) == 4 and "Stopped after step 4 of 40" in panel._status.value and panel.error == ""
+    assert (
+        len(panel.steps) == 4
+        and "Stopped after step 4 of 40" in panel._status.value
+        and panel.error == ""
+    )
     assert panel._stage.children[0].picture is panel.images[0] is panel.frames[-1]
     panel.num_steps.value = 3
     assert len(run(panel).steps) == 3, "and the next run starts afresh"
@@ -323,18 +427,31 @@ def test_prompt_panel_asks_for_a_prompt(panel, prompt):
 
 def test_prompt_panel_shows_errors_and_warnings_as_sentences(pipe):
     wrong = run(PromptPanel(pipe, "a cat", steps=2, sampler="magic"))
-    assert wrong.error.startswith("Unknown sampler 'magic': choose one of") and wrong.error in html.unescape(wrong._status.value)
+    assert wrong.error.startswith(
+        "Unknown sampler 'magic': choose one of"
+    ) and wrong.error in html.unescape(wrong._status.value)
     new_word = run(PromptPanel(pipe, "a qzxv", steps=2))
-    assert new_word.error == "" and "Note: This model has never seen the word" in new_word._status.value and "'qzxv'" in html.unescape(new_word._status.value)
+    assert (
+        new_word.error == ""
+        and "Note: This model has never seen the word" in new_word._status.value
+        and "'qzxv'" in html.unescape(new_word._status.value)
+    )
     broken = run(PromptPanel(pipe, "a cat", steps=2, replace=lambda step: 1 / 0))
     assert broken.error == "ZeroDivisionError: division by zero"
 
 
 def test_prompt_panel_runs_one_picture_at_a_time(pipe):
     entered, go = threading.Event(), threading.Event()
-    panel = PromptPanel(pipe, "a cat", steps=2, replace=lambda step: (entered.set(), go.wait(30)) and None)
+    panel = PromptPanel(
+        pipe, "a cat", steps=2, replace=lambda step: (entered.set(), go.wait(30)) and None
+    )
     panel.generate()
-    assert entered.wait(60) and panel.generate_button.disabled and not panel.stop_button.disabled and not panel.wait(0)
+    assert (
+        entered.wait(60)
+        and panel.generate_button.disabled
+        and not panel.stop_button.disabled
+        and not panel.wait(0)
+    )
     first = panel._thread
     panel.generate()
     assert panel._thread is first
@@ -345,10 +462,17 @@ def test_prompt_panel_runs_one_picture_at_a_time(pipe):
 def test_prompt_panel_keeps_few_frames_and_frees_the_old_ones(panel):
     panel.num_steps.value = 45
     old = run(panel)._stage.children[0]
-    assert len(panel.frames) <= PromptPanel.FRAMES and len(panel.steps) == 45 and panel.frames[-1] is panel.images[0]
+    assert (
+        len(panel.frames) <= PromptPanel.FRAMES
+        and len(panel.steps) == 45
+        and panel.frames[-1] is panel.images[0]
+    )
     panel.num_steps.value = 2
     run(panel)
-    assert old.comm is None is old.links[0].comm and deck_of(panel._stage.children[0]).children[0].comm is not None, "the old pages are closed"
+    assert (
+        old.comm is None is old.links[0].comm
+        and deck_of(panel._stage.children[0]).children[0].comm is not None
+    ), "the old pages are closed"
 
 
 # ----------------------------------------------------------------------------------------------------------- all of it
@@ -358,7 +482,9 @@ def test_no_state_is_shared_between_controls(pipe):
     makes = [lambda: FrameScrubber(FRAMES, LABELS), grid_scrubber, attention_overlay, live_picture]
     for make in makes:
         first, second = make(), make()
-        for slider in (w for w in first.children if isinstance(w, (W.SelectionSlider, W.ToggleButtons))):
+        for slider in (
+            w for w in first.children if isinstance(w, (W.SelectionSlider, W.ToggleButtons))
+        ):
             slider.index = len(slider.options) - 1
         assert first.value != second.value and second.value == make().value, make
     first, second = PromptPanel(pipe, "a cat", steps=2), PromptPanel(pipe, "a cat", steps=2)
@@ -367,12 +493,30 @@ def test_no_state_is_shared_between_controls(pipe):
 
 
 def test_text_of_a_control_is_short(pipe):
-    for control in (FrameScrubber(FRAMES, LABELS), grid_scrubber(), attention_overlay(), live_picture(), PromptPanel(pipe)):
-        assert repr(control).startswith(type(control).__name__ + "(value=") and len(repr(control)) < 200
+    for control in (
+        FrameScrubber(FRAMES, LABELS),
+        grid_scrubber(),
+        attention_overlay(),
+        live_picture(),
+        PromptPanel(pipe),
+    ):
+        assert (
+            repr(control).startswith(type(control).__name__ + "(value=")
+            and len(repr(control)) < 200
+        )
 
 
 def test_every_control_has_a_name(pipe):
-    named = (W.SelectionSlider, W.ToggleButtons, W.Text, W.BoundedIntText, W.BoundedFloatText, W.Button, W.Checkbox, W.IntProgress)
+    named = (
+        W.SelectionSlider,
+        W.ToggleButtons,
+        W.Text,
+        W.BoundedIntText,
+        W.BoundedFloatText,
+        W.Button,
+        W.Checkbox,
+        W.IntProgress,
+    )
     found = 0
 
     def walk(widget):
@@ -383,19 +527,36 @@ def test_every_control_has_a_name(pipe):
         for child in getattr(widget, "children", ()):
             walk(child)
 
-    for control in (FrameScrubber(FRAMES, LABELS), grid_scrubber(), attention_overlay(), live_picture(), PromptPanel(pipe)):
+    for control in (
+        FrameScrubber(FRAMES, LABELS),
+        grid_scrubber(),
+        attention_overlay(),
+        live_picture(),
+        PromptPanel(pipe),
+    ):
         walk(control)
     assert found == 1 + 2 + 2 + 2 + 6
 
 
 def test_setup_shows_the_patch_and_quietens(monkeypatch):
     shown, quiet = [], []
-    monkeypatch.setattr("IPython.display.display", lambda data, **options: shown.append((data, options)))
+    monkeypatch.setattr(
+        "IPython.display.display", lambda data, **options: shown.append((data, options))
+    )
     monkeypatch.setattr("sdlearn.hub.quiet", lambda: quiet.append(True))
     widgets.setup()
     ((data, options),) = shown
-    assert quiet and options == {"raw": True} and data["text/plain"] == "" and "application/javascript" not in data
-    assert data["text/html"].startswith("<script>") and "__sdlearnA11y" in data["text/html"] and data["text/html"].count("</script>") == 1
+    assert (
+        quiet
+        and options == {"raw": True}
+        and data["text/plain"] == ""
+        and "application/javascript" not in data
+    )
+    assert (
+        data["text/html"].startswith("<script>")
+        and "__sdlearnA11y" in data["text/html"]
+        and data["text/html"].count("</script>") == 1
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- a mask by hand
@@ -416,9 +577,13 @@ def rectangle(rows: slice, columns: slice) -> np.ndarray:
 def test_mask_canvas_at_its_default():
     control = mask_canvas()
     assert np.array_equal(control.value, rectangle(slice(1, 3), slice(2, 6)))
-    assert control.mask.size == PICTURE.size and np.array_equal(np.asarray(control.mask)[::8, ::8] == 255, control.value)
+    assert control.mask.size == PICTURE.size and np.array_equal(
+        np.asarray(control.mask)[::8, ::8] == 255, control.value
+    )
     assert "25%" in control._status.value and "8 of its 8 x 4 patches" in control._status.value
-    assert np.array_equal(MaskCanvas(PICTURE).value, rectangle(slice(None), slice(4, 8))), "the right half, unless told"
+    assert np.array_equal(MaskCanvas(PICTURE).value, rectangle(slice(None), slice(4, 8))), (
+        "the right half, unless told"
+    )
 
 
 @pytest.mark.parametrize("where", [lambda act: act(), in_thread])
@@ -445,8 +610,15 @@ def test_mask_canvas_hears_what_is_drawn(where):
 
 def test_mask_canvas_after_a_rapid_sweep():
     control, turns = mask_canvas(), []
-    in_thread(lambda: [(setattr(control.across, "value", (i % 7, 8)), turns.append(control._turn)) for i in [*range(20), 5]])
-    assert np.array_equal(control.value, rectangle(slice(1, 3), slice(5, 8))) and turns == sorted(turns)
+    in_thread(
+        lambda: [
+            (setattr(control.across, "value", (i % 7, 8)), turns.append(control._turn))
+            for i in [*range(20), 5]
+        ]
+    )
+    assert np.array_equal(control.value, rectangle(slice(1, 3), slice(5, 8))) and turns == sorted(
+        turns
+    )
 
 
 def test_mask_canvas_set_from_python():
@@ -470,10 +642,21 @@ def test_mask_canvas_repaints():
 
     control = mask_canvas(repaint=repaint, prompt='a "red" balloon')
     in_thread(control.repaint_button.click)
-    assert np.array_equal(asked[0][0], np.asarray(control.mask)) and asked[0][1] == 'a "red" balloon'
-    assert control.picture.size == (64, 64) and "&quot;red&quot;" in control._page.value and control.error == ""
+    assert (
+        np.array_equal(asked[0][0], np.asarray(control.mask)) and asked[0][1] == 'a "red" balloon'
+    )
+    assert (
+        control.picture.size == (64, 64)
+        and "&quot;red&quot;" in control._page.value
+        and control.error == ""
+    )
     control.prompt.value = "nothing"
     control.repaint_button.click()
-    assert control.error == "The mask leaves nothing to repaint." and "Not possible" in control._status.value
+    assert (
+        control.error == "The mask leaves nothing to repaint."
+        and "Not possible" in control._status.value
+    )
     assert not control.repaint_button.disabled and control.picture is not None
-    assert mask_canvas().repaint_button not in mask_canvas().children, "no button without a function"
+    assert mask_canvas().repaint_button not in mask_canvas().children, (
+        "no button without a function"
+    )

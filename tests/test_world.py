@@ -9,7 +9,20 @@ import pytest
 from PIL import Image
 
 from sdlearn import world
-from sdlearn.world import COLOURS, HELD_OUT, KINDS, PLACES, POSITIONS, TIMES, Pen, Scene, Thing, caption, draw, sample_scene
+from sdlearn.world import (
+    COLOURS,
+    HELD_OUT,
+    KINDS,
+    PLACES,
+    POSITIONS,
+    TIMES,
+    Pen,
+    Scene,
+    Thing,
+    caption,
+    draw,
+    sample_scene,
+)
 
 PAD = 12  # pixels of empty canvas around the frame, so that paint outside it is seen instead of cut off
 EMPTY = (1, 2, 3)  # a colour nothing is painted with
@@ -60,13 +73,22 @@ def boxes(monkeypatch):
 def test_every_thing_is_drawn_inside_the_frame(kind, boxes):
     for position, seed in product(POSITIONS, range(4)):
         (left, top, right, bottom) = boxes(one(kind, "white", position), seed)[0]
-        assert 0.5 < left < right < 127.5 and 0.5 < top < bottom < 127.5, (position, seed, left, top, right, bottom)
+        assert 0.5 < left < right < 127.5 and 0.5 < top < bottom < 127.5, (
+            position,
+            seed,
+            left,
+            top,
+            right,
+            bottom,
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_thing_keeps_to_the_size_the_module_promises(kind):
     """x -24..24 and y 0..64 above the foot, give or take the outline."""
-    left, top, right, bottom = footprint(world._PAINTERS[kind], Pen(Image.new("RGB", (8, 8)), 64, 100, 1), (9, 9, 9))
+    left, top, right, bottom = footprint(
+        world._PAINTERS[kind], Pen(Image.new("RGB", (8, 8)), 64, 100, 1), (9, 9, 9)
+    )
     assert 64 - 25.5 < left < right < 64 + 25.5 and 100 - 65 < top < bottom < 100 + 2
 
 
@@ -74,7 +96,9 @@ def test_every_thing_has_room_at_the_farthest_jitter():
     """The corners of what `draw` can choose (3 pixels each way, scale 1.02), which sampling would rarely hit."""
     for kind, (position, x), dx, dy in product(KINDS, world._CENTRES.items(), (-3, 3), (-3, 3)):
         y = world._FOOT + dy - (12 if kind in ("balloon", "rocket") else 0)
-        edges = footprint(world._PAINTERS[kind], Pen(Image.new("RGB", (8, 8)), x + dx, y, 1.02), (9, 9, 9))
+        edges = footprint(
+            world._PAINTERS[kind], Pen(Image.new("RGB", (8, 8)), x + dx, y, 1.02), (9, 9, 9)
+        )
         assert min(edges) > 0 and max(edges) < 128, (kind, position, edges)
 
 
@@ -88,8 +112,16 @@ def test_no_two_things_hide_each_other(boxes):
 
 def test_the_widest_neighbours_never_touch(boxes):
     """Every pair of kinds at the farthest jitter towards each other."""
-    width = {k: footprint(world._PAINTERS[k], Pen(Image.new("RGB", (8, 8)), 0, 100, 1.02 * 0.94), (9, 9, 9)) for k in KINDS}
-    gap = min(world._CENTRES["right"] - 3 + width[b][0] - (world._CENTRES["left"] + 3 + width[a][2]) for a, b in product(KINDS, KINDS))
+    width = {
+        k: footprint(
+            world._PAINTERS[k], Pen(Image.new("RGB", (8, 8)), 0, 100, 1.02 * 0.94), (9, 9, 9)
+        )
+        for k in KINDS
+    }
+    gap = min(
+        world._CENTRES["right"] - 3 + width[b][0] - (world._CENTRES["left"] + 3 + width[a][2])
+        for a, b in product(KINDS, KINDS)
+    )
     assert gap > 4, gap  # a latent pixel is 8 picture pixels wide: half of one at least stays free
 
 
@@ -103,18 +135,31 @@ def test_things_stand_where_the_scene_says(boxes):
 def test_a_colour_changes_nothing_outside_the_thing(boxes):
     for kind, time in product(KINDS, TIMES):
         left, top, right, bottom = (round(v) for v in boxes(one(kind, "red", time=time), 3)[0])
-        red, blue = (np.asarray(draw(one(kind, c, time=time), seed=3), int) for c in ("red", "blue"))
+        red, blue = (
+            np.asarray(draw(one(kind, c, time=time), seed=3), int) for c in ("red", "blue")
+        )
         changed = np.abs(red - blue).sum(-1) > 0
         ys, xs = np.nonzero(changed)
         assert changed.mean() > 0.01, "the colour must be seen"
-        assert left - 1 <= xs.min() and xs.max() <= right + 1 and top - 1 <= ys.min() and ys.max() <= bottom + 1
+        assert (
+            left - 1 <= xs.min()
+            and xs.max() <= right + 1
+            and top - 1 <= ys.min()
+            and ys.max() <= bottom + 1
+        )
 
 
 def test_every_fact_is_seen():
     """Change one fact of a scene, keep the seed: the picture changes by more than a trifle (mean grey levels out of 255)."""
     base = np.asarray(draw(one(), seed=5), float)
-    others = [one(kind=k) for k in KINDS if k != "cat"] + [one(colour=c) for c in COLOURS if c != "red"] + [one(position=p) for p in ("left", "right")]
-    others += [one(place=p) for p in PLACES if p != "meadow"] + [one(time=t) for t in ("night", "sunset")]
+    others = (
+        [one(kind=k) for k in KINDS if k != "cat"]
+        + [one(colour=c) for c in COLOURS if c != "red"]
+        + [one(position=p) for p in ("left", "right")]
+    )
+    others += [one(place=p) for p in PLACES if p != "meadow"] + [
+        one(time=t) for t in ("night", "sunset")
+    ]
     for scene in others:
         assert np.abs(np.asarray(draw(scene, seed=5), float) - base).mean() > 1, scene
 
@@ -125,17 +170,24 @@ def test_drawing_is_deterministic_by_seed():
         scene = sample_scene(rng)
         assert draw(scene, seed=seed).tobytes() == draw(scene, seed=seed).tobytes()
         assert draw(scene, seed=seed).tobytes() != draw(scene, seed=seed + 1).tobytes()
-    assert [sample_scene(np.random.default_rng(7)) for _ in range(3)] == [sample_scene(np.random.default_rng(7))] * 3
+    assert [sample_scene(np.random.default_rng(7)) for _ in range(3)] == [
+        sample_scene(np.random.default_rng(7))
+    ] * 3
     state = np.random.get_state()[1].tolist()
     draw(one(), seed=2)
-    assert np.random.get_state()[1].tolist() == state, "drawing must not touch numpy's global randomness"
+    assert np.random.get_state()[1].tolist() == state, (
+        "drawing must not touch numpy's global randomness"
+    )
 
 
 @pytest.mark.parametrize("size", [16, 100, 128, 512])
 def test_pictures_have_the_size_asked_for(size):
     picture = draw(two(), size=size, seed=4)
     assert picture.size == (size, size) and picture.mode == "RGB"
-    small, full = (np.asarray(draw(two(), size=s, seed=4).resize((16, 16), Image.Resampling.BOX), float) for s in (size, 128))
+    small, full = (
+        np.asarray(draw(two(), size=s, seed=4).resize((16, 16), Image.Resampling.BOX), float)
+        for s in (size, 128)
+    )
     assert np.abs(small - full).mean() < 4, "a size is a scale, not another picture"
 
 
@@ -162,9 +214,15 @@ def read(text: str) -> dict:
     text, times = take(text, TIME_OF)
     nouns = [m.groups() for m in NOUN.finditer(text)]
     side = re.search(r" to the (left|right) of ", text)
-    where = [m.group(1).split()[-1] for m in WHERE.finditer(text)] or ([side.group(1), {"left": "right", "right": "left"}[side.group(1)]] if side else [])
+    where = [m.group(1).split()[-1] for m in WHERE.finditer(text)] or (
+        [side.group(1), {"left": "right", "right": "left"}[side.group(1)]] if side else []
+    )
     rest = re.sub(r" to the (?:left|right) of ", " ", WHERE.sub(" ", NOUN.sub(" ", text)))
-    rest = [word for word in re.findall(r"[^\s,]+", re.sub(r"\bnext to\b", " ", rest)) if word not in ("and", "beside")]
+    rest = [
+        word
+        for word in re.findall(r"[^\s,]+", re.sub(r"\bnext to\b", " ", rest))
+        if word not in ("and", "beside")
+    ]
     return {"places": places, "times": times, "nouns": nouns, "where": where, "rest": rest}
 
 
@@ -175,7 +233,9 @@ def test_a_plain_caption_names_everything():
         said = read(caption(scene))
         assert [(c, k) for _, c, k in said["nouns"]] == [(t.colour, t.kind) for t in scene.things]
         assert said["where"] == [t.position for t in scene.things]
-        assert (said["places"], said["times"], said["rest"]) == ([scene.place], [scene.time], []), caption(scene)
+        assert (said["places"], said["times"], said["rest"]) == ([scene.place], [scene.time], []), (
+            caption(scene)
+        )
 
 
 def test_a_varied_caption_names_only_what_is_drawn():
@@ -187,7 +247,9 @@ def test_a_varied_caption_names_only_what_is_drawn():
         assert text == text.lower().strip() and "  " not in text
         assert said["rest"] == [], text  # nothing is said that this reader cannot check
         assert [k for _, _, k in said["nouns"]] == [t.kind for t in scene.things], text
-        assert all(c in (None, t.colour) for (_, c, _), t in zip(said["nouns"], scene.things, strict=True)), text
+        assert all(
+            c in (None, t.colour) for (_, c, _), t in zip(said["nouns"], scene.things, strict=True)
+        ), text
         assert said["where"] in ([], [t.position for t in scene.things]), text
         assert said["places"] in ([], [scene.place]) and said["times"] in ([], [scene.time]), text
 
@@ -196,11 +258,16 @@ def test_each_phrase_means_its_place_and_its_time():
     """The reader above takes the phrases from the module: so each must hold its own word and no word of another."""
     for words in (world._PLACE_WORDS, world._TIME_WORDS):
         for meaning, phrases in words.items():
-            assert all([other for other in words if other in phrase] == [meaning] for phrase in phrases), meaning
+            assert all(
+                [other for other in words if other in phrase] == [meaning] for phrase in phrases
+            ), meaning
 
 
 def test_captions_speak_grammar():
-    assert caption(one("cat", "orange", place="snow", time="night")) == "an orange cat in the middle in the snow at night"
+    assert (
+        caption(one("cat", "orange", place="snow", time="night"))
+        == "an orange cat in the middle in the snow at night"
+    )
     rng = np.random.default_rng(4)
     for _ in range(2000):
         text = caption(sample_scene(rng), rng)
@@ -218,7 +285,11 @@ def test_captions_vary_and_leave_things_out():
     texts = [caption(two(), rng) for _ in range(400)]
     said = [read(t) for t in texts]
     assert len(set(texts)) > 100
-    for share in (np.mean([not s["places"] for s in said]), np.mean([not s["times"] for s in said]), np.mean([s["nouns"][0][1] is None for s in said])):
+    for share in (
+        np.mean([not s["places"] for s in said]),
+        np.mean([not s["times"] for s in said]),
+        np.mean([s["nouns"][0][1] is None for s in said]),
+    ):
         assert 0.01 < share < 0.3
     assert caption(two(), np.random.default_rng(9)) == caption(two(), np.random.default_rng(9))
 
@@ -266,7 +337,9 @@ def test_sampling_covers_the_world_evenly():
     ):
         shares = np.array([seen.count(v) for v in values]) / len(seen)
         assert np.abs(shares * len(values) - 1).max() < 0.12, (values, shares)
-    assert {s.things[0].position for s in scenes if len(s.things) == 2} == {"left", "right"}, "either side is named first"
+    assert {s.things[0].position for s in scenes if len(s.things) == 2} == {"left", "right"}, (
+        "either side is named first"
+    )
     assert all(len(sample_scene(rng, things=n).things) == n for n in (1, 2) for _ in range(50))
 
 
@@ -279,12 +352,24 @@ MISTAKES = {
     "place": (lambda: one(place="moon"), "Unknown place 'moon': choose one of meadow"),
     "time": (lambda: one(time="noon"), "Unknown time 'noon': choose one of day"),
     "nothing": (lambda: Scene((), "meadow", "day"), "one or two things; got 0"),
-    "a crowd": (lambda: Scene(tuple(Thing("cat", "red", p) for p in POSITIONS), "meadow", "day"), "one or two things; got 3"),
-    "same place": (lambda: Scene((Thing("cat", "red", "left"),) * 2, "meadow", "day"), "one left and one right"),
+    "a crowd": (
+        lambda: Scene(tuple(Thing("cat", "red", p) for p in POSITIONS), "meadow", "day"),
+        "one or two things; got 3",
+    ),
+    "same place": (
+        lambda: Scene((Thing("cat", "red", "left"),) * 2, "meadow", "day"),
+        "one left and one right",
+    ),
     "too small": (lambda: draw(one(), size=8), "between 16 and 512 pixels; got 8"),
     "too large": (lambda: draw(one(), size=1024), "between 16 and 512 pixels; got 1024"),
-    "three things": (lambda: sample_scene(np.random.default_rng(0), things=3), "one or two things; got 3"),
-    "zero things": (lambda: sample_scene(np.random.default_rng(0), things=0), "one or two things; got 0"),
+    "three things": (
+        lambda: sample_scene(np.random.default_rng(0), things=3),
+        "one or two things; got 3",
+    ),
+    "zero things": (
+        lambda: sample_scene(np.random.default_rng(0), things=0),
+        "one or two things; got 0",
+    ),
 }
 
 
@@ -312,12 +397,20 @@ def test_the_docstring_shows_how_to_add_a_thing_in_ten_lines(monkeypatch):
     assert caption(scene) == "a pink lollipop in the middle in a meadow by day"
     assert draw(scene).tobytes() != draw(one("flower", "pink")).tobytes()
     edges = footprint(scope["_lollipop"], Pen(Image.new("RGB", (8, 8)), 0, 0, 1), (9, 9, 9))
-    assert -26 < edges[0] < edges[2] < 26 and -66 < edges[1] < edges[3] < 2, "the example keeps its own advice, give or take an outline"
+    assert -26 < edges[0] < edges[2] < 26 and -66 < edges[1] < edges[3] < 2, (
+        "the example keeps its own advice, give or take an outline"
+    )
     rng = np.random.default_rng(0)
     assert "lollipop" in {t.kind for _ in range(300) for t in sample_scene(rng).things}
     again = world.thing("lollipop")(world._PAINTERS["flower"])
-    assert world.KINDS.count("lollipop") == 1 and world._PAINTERS["lollipop"] is again, "defining it again replaces it"
+    assert world.KINDS.count("lollipop") == 1 and world._PAINTERS["lollipop"] is again, (
+        "defining it again replaces it"
+    )
 
 
 def test_the_example_left_no_trace():
-    assert world.KINDS == KINDS == tuple(world._PAINTERS) and "lollipop" not in KINDS and len(set(KINDS)) == len(KINDS) == 10
+    assert (
+        world.KINDS == KINDS == tuple(world._PAINTERS)
+        and "lollipop" not in KINDS
+        and len(set(KINDS)) == len(KINDS) == 10
+    )

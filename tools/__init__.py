@@ -13,7 +13,12 @@ def write_between(path: Path, name: str, text: str) -> None:
         ValueError: if the page has none.
     """
     before = path.read_text(encoding="utf-8")
-    after, found = re.subn(rf"(<!-- {name}:start -->\n).*?(<!-- {name}:end -->)", lambda m: f"{m[1]}{text}\n{m[2]}", before, flags=re.DOTALL)
+    after, found = re.subn(
+        rf"(<!-- {name}:start -->\n).*?(<!-- {name}:end -->)",
+        lambda m: f"{m[1]}{text}\n{m[2]}",
+        before,
+        flags=re.DOTALL,
+    )
     if not found:
         raise ValueError(f"{path} has no markers <!-- {name}:start --> and <!-- {name}:end -->.")
     path.write_text(after, encoding="utf-8")

@@ -44,9 +44,19 @@ class Row(NamedTuple):
     @property
     def verdict(self) -> str:
         def reached(goal):
-            return goal is not None and (self.measured >= goal if self.more_is_better else self.measured <= goal)
+            return goal is not None and (
+                self.measured >= goal if self.more_is_better else self.measured <= goal
+            )
 
-        return "" if self.least is None else "aim reached" if reached(self.aim) else "reached" if reached(self.least) else "MISSED"
+        return (
+            ""
+            if self.least is None
+            else "aim reached"
+            if reached(self.aim)
+            else "reached"
+            if reached(self.least)
+            else "MISSED"
+        )
 
 
 def seconds(run: Callable[[], object], repeats: int = 5) -> float:
@@ -63,7 +73,11 @@ def seconds(run: Callable[[], object], repeats: int = 5) -> float:
 def cold_start() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "sdlearn", PROMPT, "--seed", "7", "--out", folder], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "sdlearn", PROMPT, "--seed", "7", "--out", folder],
+            check=True,
+            capture_output=True,
+        )
         took = time.perf_counter() - start
         assert list(Path(folder).glob("*.png"))
     yield Row('`python -m sdlearn "..."` to PNG on disk, cold', took, "s", 20, 8)
@@ -74,29 +88,56 @@ def whole_pictures(pipe) -> Iterator[Row]:
     pictures = {}
 
     def ours():
-        pictures["ours"] = sampling.sample(pipe, prompts, num_inference_steps=STEPS, guidance_scale=GUIDANCE, seed=7)
+        pictures["ours"] = sampling.sample(
+            pipe, prompts, num_inference_steps=STEPS, guidance_scale=GUIDANCE, seed=7
+        )
 
     def theirs():
-        pictures["theirs"] = pipe(prompts, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=torch.Generator().manual_seed(7)).images
+        pictures["theirs"] = pipe(
+            prompts,
+            num_inference_steps=STEPS,
+            guidance_scale=GUIDANCE,
+            generator=torch.Generator().manual_seed(7),
+        ).images
 
     ours(), theirs()
-    times = [(seconds(ours, 1), seconds(theirs, 1)) for _ in range(3)]  # by turns, so that a busy moment hits both
+    times = [
+        (seconds(ours, 1), seconds(theirs, 1)) for _ in range(3)
+    ]  # by turns, so that a busy moment hits both
     a, b = (statistics.median(column) for column in zip(*times, strict=True))
     yield Row(f"two pictures, {STEPS} guided DDIM steps, warm", a, "s", 6, 3)
-    yield Row("... against StableDiffusionPipeline, the same model, steps and seed", a / b, "x its time", 1.1, 0.9)
-    differ = [np.abs(np.asarray(x, int) - np.asarray(y, int)).max() for x, y in zip(pictures["ours"], pictures["theirs"], strict=True)]
-    yield Row("... largest difference of a pixel's value between the two", max(differ), "of 255", 2, 0)
+    yield Row(
+        "... against StableDiffusionPipeline, the same model, steps and seed",
+        a / b,
+        "x its time",
+        1.1,
+        0.9,
+    )
+    differ = [
+        np.abs(np.asarray(x, int) - np.asarray(y, int)).max()
+        for x, y in zip(pictures["ours"], pictures["theirs"], strict=True)
+    ]
+    yield Row(
+        "... largest difference of a pixel's value between the two", max(differ), "of 255", 2, 0
+    )
 
 
 def parts_and_controls(pipe) -> Iterator[Row]:
     words = encode_prompt(pipe, ["", PROMPT])
     latents = sampling.start_latents(pipe, seed=7)
     alphas_cumprod = pipe.scheduler.alphas_cumprod
-    yield Row("one guided U-Net step", 1000 * seconds(lambda: predict_noise(pipe, latents.repeat(2, 1, 1, 1), 500, words)), "ms")
+    yield Row(
+        "one guided U-Net step",
+        1000 * seconds(lambda: predict_noise(pipe, latents.repeat(2, 1, 1, 1), 500, words)),
+        "ms",
+    )
     yield Row("one decode", 1000 * seconds(lambda: compression.decode_latents(pipe, latents)), "ms")
 
     def one_step(t):
-        return compression.latent_preview(x0_from_epsilon(latents, predict_noise(pipe, latents, t, words[1:]), alphas_cumprod[t]), pipe)[0]
+        return compression.latent_preview(
+            x0_from_epsilon(latents, predict_noise(pipe, latents, t, words[1:]), alphas_cumprod[t]),
+            pipe,
+        )[0]
 
     def one_decode(t):
         return compression.decode_latents(pipe, latents * t / 1000)[0]
@@ -109,9 +150,16 @@ def parts_and_controls(pipe) -> Iterator[Row]:
             control.index = next(moves)
 
         yield Row(f"a control that computes one {name}", 1000 * seconds(move), "ms", 300, 150)
-    frames = [step.prev_latents for step in sampling.sample_steps(pipe, PROMPT, num_inference_steps=30, seed=7)]
+    frames = [
+        step.prev_latents
+        for step in sampling.sample_steps(pipe, PROMPT, num_inference_steps=30, seed=7)
+    ]
     pictures = compression.decode_latents(pipe, torch.cat(frames))
-    yield Row("a scrubber of 30 frames is ready (it then moves without a kernel)", 1000 * seconds(lambda: widgets.FrameScrubber(pictures, range(30)), 3), "ms")
+    yield Row(
+        "a scrubber of 30 frames is ready (it then moves without a kernel)",
+        1000 * seconds(lambda: widgets.FrameScrubber(pictures, range(30)), 3),
+        "ms",
+    )
 
 
 def quality(folder: Path = hub.TINY_SD) -> Iterator[Row]:
@@ -120,9 +168,30 @@ def quality(folder: Path = hub.TINY_SD) -> Iterator[Row]:
         print("Quality is not measured yet: python -m sdlearn.training evaluate", file=sys.stderr)
         return
     found = json.loads(path.read_text())
-    yield Row("autoencoder's round trip on held-out scenes", found["autoencoder"]["held_out"]["psnr"]["value"], "dB", 30, 34, True)
-    yield Row("prompt fidelity, pairs seen in training", found["fidelity"]["seen"]["all_named"]["value"], "%", 95, 99, True)
-    yield Row("prompt fidelity, held-out pairs", found["fidelity"]["held_out"]["all_named"]["value"], "%", 80, 95, True)
+    yield Row(
+        "autoencoder's round trip on held-out scenes",
+        found["autoencoder"]["held_out"]["psnr"]["value"],
+        "dB",
+        30,
+        34,
+        True,
+    )
+    yield Row(
+        "prompt fidelity, pairs seen in training",
+        found["fidelity"]["seen"]["all_named"]["value"],
+        "%",
+        95,
+        99,
+        True,
+    )
+    yield Row(
+        "prompt fidelity, held-out pairs",
+        found["fidelity"]["held_out"]["all_named"]["value"],
+        "%",
+        80,
+        95,
+        True,
+    )
 
 
 def all_notebooks() -> Iterator[Row]:
@@ -148,7 +217,10 @@ def table(rows: list[Row]) -> str:
         return "" if value is None else f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
     lines = ["| what | measured | at least | aim | |", "|---|---|---|---|---|"]
-    lines += [f"| {r.what} | **{number(r.measured)}** {r.unit} | {number(r.least)} | {number(r.aim)} | {r.verdict} |" for r in rows]
+    lines += [
+        f"| {r.what} | **{number(r.measured)}** {r.unit} | {number(r.least)} | {number(r.aim)} | {r.verdict} |"
+        for r in rows
+    ]
     return "\n".join(lines)
 
 
@@ -162,24 +234,44 @@ def write_readme(text: str, path: Path = notebooks.ROOT / "README.md") -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python run.py bench", description="Measure speed, memory and quality on this machine.")
+    parser = argparse.ArgumentParser(
+        prog="python run.py bench", description="Measure speed, memory and quality on this machine."
+    )
     parser.add_argument("--json", action="store_true", help="write bench.json")
     parser.add_argument("--readme", action="store_true", help="write the table into README.md")
-    parser.add_argument("--no-notebooks", action="store_true", help="leave out the notebooks, which take minutes")
+    parser.add_argument(
+        "--no-notebooks", action="store_true", help="leave out the notebooks, which take minutes"
+    )
     options = parser.parse_args(argv)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > 0.5 * (os.cpu_count() or 1):
-        print(f"This machine is busy (load {load:.1f}): what follows is slower than it would be.", file=sys.stderr)
+        print(
+            f"This machine is busy (load {load:.1f}): what follows is slower than it would be.",
+            file=sys.stderr,
+        )
     rows = [*cold_start()]
     pipe = hub.load_pipeline(hub.TINY_SD)
-    for measure in (whole_pictures(pipe), parts_and_controls(pipe), quality(), *([] if options.no_notebooks else [all_notebooks()])):
+    for measure in (
+        whole_pictures(pipe),
+        parts_and_controls(pipe),
+        quality(),
+        *([] if options.no_notebooks else [all_notebooks()]),
+    ):
         for row in measure:
             rows.append(row)
-            print(f"{row.what}: {row.measured:.4g} {row.unit}  {row.verdict}", file=sys.stderr, flush=True)
+            print(
+                f"{row.what}: {row.measured:.4g} {row.unit}  {row.verdict}",
+                file=sys.stderr,
+                flush=True,
+            )
     text = f"{table(rows)}\n\nMeasured {machine()}."
     print(text)
     if options.json:
-        result = {"machine": machine(), "load": load, "rows": [{**r._asdict(), "verdict": r.verdict} for r in rows]}
+        result = {
+            "machine": machine(),
+            "load": load,
+            "rows": [{**r._asdict(), "verdict": r.verdict} for r in rows],
+        }
         Path("bench.json").write_text(json.dumps(result, indent=1, default=float) + "\n")
     if options.readme:
         write_readme(text)

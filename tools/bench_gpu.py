@@ -49,9 +49,15 @@ def two_pictures(pipe, device: str, steps: int = STEPS) -> dict:
     sampling.sample(pipe, prompts, num_inference_steps=1, guidance_scale=GUIDANCE, seed=7)
     cuda = _fresh(device)
     start = time.perf_counter()
-    sampling.sample(pipe, prompts, num_inference_steps=steps, guidance_scale=GUIDANCE, seed=7)  # pictures on the CPU in the end, so the device has finished
+    sampling.sample(
+        pipe, prompts, num_inference_steps=steps, guidance_scale=GUIDANCE, seed=7
+    )  # pictures on the CPU in the end, so the device has finished
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "seconds_per_step": seconds / steps, "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if cuda else None}
+    return {
+        "seconds": seconds,
+        "seconds_per_step": seconds / steps,
+        "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if cuda else None,
+    }
 
 
 def training_speed(device: str, batch: int = 128, steps: int = 100) -> dict:
@@ -59,14 +65,20 @@ def training_speed(device: str, batch: int = 128, steps: int = 100) -> dict:
     unet = hub.build_unet().to(device)
     optimiser = torch.optim.AdamW(unet.parameters(), lr=1e-5)
     config, abar = unet.config, hub.build_scheduler().alphas_cumprod.to(device)
-    x0, noise = torch.randn(2, batch, config.in_channels, config.sample_size, config.sample_size, device=device)
-    words = torch.randn(batch, hub.TINY_TEXT["max_position_embeddings"], config.cross_attention_dim, device=device)
+    x0, noise = torch.randn(
+        2, batch, config.in_channels, config.sample_size, config.sample_size, device=device
+    )
+    words = torch.randn(
+        batch, hub.TINY_TEXT["max_position_embeddings"], config.cross_attention_dim, device=device
+    )
 
     def run(count: int) -> float:
         for _ in range(count):
             t = torch.randint(len(abar), (batch,), device=device)
             with torch.autocast(torch.device(device).type, torch.bfloat16):
-                predicted = unet(add_noise(x0, noise, t, abar), t, encoder_hidden_states=words).sample
+                predicted = unet(
+                    add_noise(x0, noise, t, abar), t, encoder_hidden_states=words
+                ).sample
             loss = torch.nn.functional.mse_loss(predicted.float(), noise)
             optimiser.zero_grad()
             loss.backward()
@@ -78,17 +90,29 @@ def training_speed(device: str, batch: int = 128, steps: int = 100) -> dict:
     start = time.perf_counter()
     run(steps)
     speed = batch * steps / (time.perf_counter() - start)
-    return {"batch": batch, "pictures_per_second": speed, "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if cuda else None}
+    return {
+        "batch": batch,
+        "pictures_per_second": speed,
+        "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if cuda else None,
+    }
 
 
-def measure(build: Callable[[], object], device: str, steps: int = STEPS, sides: tuple[int, ...] = (256, 512, 1024), train: tuple[int, int] = (128, 100)) -> dict:
+def measure(
+    build: Callable[[], object],
+    device: str,
+    steps: int = STEPS,
+    sides: tuple[int, ...] = (256, 512, 1024),
+    train: tuple[int, int] = (128, 100),
+) -> dict:
     """Everything, each rung on a pipeline that ``build()`` makes anew; what runs out of memory is left out of the list and said."""
     found: dict = {"rungs": [], "ways": []}
     for what, names in RUNGS.items():
         _fresh(device)
         said = io.StringIO()
         try:
-            pipe = memory.settle(build(), device, [memory.Rung(n, "", 1 if "single" in names else 2) for n in names])
+            pipe = memory.settle(
+                build(), device, [memory.Rung(n, "", 1 if "single" in names else 2) for n in names]
+            )
             with contextlib.redirect_stdout(said):
                 row = two_pictures(pipe, device, steps)
             if said.getvalue():  # it stepped down, so this is not the rung it should be
@@ -99,8 +123,12 @@ def measure(build: Callable[[], object], device: str, steps: int = STEPS, sides:
         found["rungs"].append({"rung": what, **row})
         print(f"{what}: {row['seconds']:.2f} s", file=sys.stderr, flush=True)
     if not found["rungs"]:
-        raise MemoryError("No rung of the ladder fits into this GPU's free memory: close what else uses it.")
-    found["sd15"] = {k: v for k, v in found["rungs"][0].items() if k != "rung"}  # the fastest that fits
+        raise MemoryError(
+            "No rung of the ladder fits into this GPU's free memory: close what else uses it."
+        )
+    found["sd15"] = {
+        k: v for k, v in found["rungs"][0].items() if k != "rung"
+    }  # the fastest that fits
     found["training"] = training_speed(device, *train)
     for side in sides:
         for way in costs.WAYS[side]:
@@ -116,21 +144,46 @@ def table(found: dict) -> str:
     def gb(row):
         return f"{row['peak_gb']:.2f} GB" if row["peak_gb"] else ""
 
-    lines = [f"Stable Diffusion 1.5, two pictures of 512 px, {STEPS} guided steps, on {found['device']}, {found['date']}, torch {found['torch']}", ""]
+    lines = [
+        f"Stable Diffusion 1.5, two pictures of 512 px, {STEPS} guided steps, on {found['device']}, {found['date']}, torch {found['torch']}",
+        "",
+    ]
     lines += ["| rung | time | a step | peak memory |", "|---|---|---|---|"]
-    lines += [f"| {r['rung']} | {r['seconds']:.2f} s | {1000 * r['seconds_per_step']:.0f} ms | {gb(r)} |" for r in found["rungs"]]
-    lines += ["", "| one picture, 25 guided steps | side | time | peak memory |", "|---|---|---|---|"]
-    lines += [f"| {w['way']} | {w['side']} px | {w['seconds']:.2f} s | {gb(w)} |" for w in found["ways"]]
+    lines += [
+        f"| {r['rung']} | {r['seconds']:.2f} s | {1000 * r['seconds_per_step']:.0f} ms | {gb(r)} |"
+        for r in found["rungs"]
+    ]
+    lines += [
+        "",
+        "| one picture, 25 guided steps | side | time | peak memory |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {w['way']} | {w['side']} px | {w['seconds']:.2f} s | {gb(w)} |" for w in found["ways"]
+    ]
     train = found["training"]
-    return "\n".join([*lines, "", f"Tiny SD's U-Net learns from {train['pictures_per_second']:.0f} pictures a second (batch {train['batch']}, bfloat16, {gb(train)})."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Tiny SD's U-Net learns from {train['pictures_per_second']:.0f} pictures a second (batch {train['batch']}, bfloat16, {gb(train)}).",
+        ]
+    )
 
 
 def main(out: Path = OUT) -> int:
     if not torch.cuda.is_available():
-        print("bench-gpu needs a CUDA GPU and a torch built for it, and this machine has none: nothing was measured.", file=sys.stderr)
+        print(
+            "bench-gpu needs a CUDA GPU and a torch built for it, and this machine has none: nothing was measured.",
+            file=sys.stderr,
+        )
         return 1
     tokenizer = hub.load_tokenizer() if (hub.TINY_SD / "tokenizer").exists() else None
-    found = {"device": torch.cuda.get_device_name(), "date": str(date.today()), "torch": torch.__version__}
+    found = {
+        "device": torch.cuda.get_device_name(),
+        "date": str(date.today()),
+        "torch": torch.__version__,
+    }
     try:
         found |= measure(lambda: hub.random_sd15("cuda", torch.float16, tokenizer), "cuda")
     except MemoryError as sentence:

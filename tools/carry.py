@@ -30,7 +30,20 @@ import run
 
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 PATCH = 9  # some packages refuse the first patch releases of a Python
-LEFT_OUT = (".git", ".venv", "runs", "wheels", "site", "class-kit", "__pycache__", ".ipynb_checkpoints", ".pytest_cache", ".ruff_cache", "*.egg-info", "*.gif")
+LEFT_OUT = (
+    ".git",
+    ".venv",
+    "runs",
+    "wheels",
+    "site",
+    "class-kit",
+    "__pycache__",
+    ".ipynb_checkpoints",
+    ".pytest_cache",
+    ".ruff_cache",
+    "*.egg-info",
+    "*.gif",
+)
 
 
 class System(NamedTuple):
@@ -45,14 +58,31 @@ class System(NamedTuple):
 
 
 def _linux(machine: str) -> tuple[str, ...]:
-    return (*(f"manylinux_2_{n}_{machine}" for n in range(28, 4, -1)), f"manylinux2014_{machine}", f"manylinux2010_{machine}", f"manylinux1_{machine}", f"linux_{machine}")
+    return (
+        *(f"manylinux_2_{n}_{machine}" for n in range(28, 4, -1)),
+        f"manylinux2014_{machine}",
+        f"manylinux2010_{machine}",
+        f"manylinux1_{machine}",
+        f"linux_{machine}",
+    )
 
 
 SYSTEMS = {
-    "windows": System("Windows 10 or 11, 64 bits", "nt", "win32", "Windows", "AMD64", ("win_amd64",)),
-    "mac": System("macOS 14 or newer, Apple silicon", "posix", "darwin", "Darwin", "arm64", tuple(mac_platforms((14, 0), "arm64"))),
+    "windows": System(
+        "Windows 10 or 11, 64 bits", "nt", "win32", "Windows", "AMD64", ("win_amd64",)
+    ),
+    "mac": System(
+        "macOS 14 or newer, Apple silicon",
+        "posix",
+        "darwin",
+        "Darwin",
+        "arm64",
+        tuple(mac_platforms((14, 0), "arm64")),
+    ),
     "linux": System("Linux, x86-64", "posix", "linux", "Linux", "x86_64", _linux("x86_64")),
-    "linux-arm": System("Linux, ARM of 64 bits", "posix", "linux", "Linux", "aarch64", _linux("aarch64")),
+    "linux-arm": System(
+        "Linux, ARM of 64 bits", "posix", "linux", "Linux", "aarch64", _linux("aarch64")
+    ),
 }
 
 
@@ -64,15 +94,32 @@ class Target(NamedTuple):
 
     def tags(self) -> frozenset[Tag]:
         number = tuple(map(int, self.python.split(".")))
-        return frozenset([*cpython_tags(number, platforms=self.system.platforms), *compatible_tags(number, "cp" + self.python.replace(".", ""), self.system.platforms)])
+        return frozenset(
+            [
+                *cpython_tags(number, platforms=self.system.platforms),
+                *compatible_tags(
+                    number, "cp" + self.python.replace(".", ""), self.system.platforms
+                ),
+            ]
+        )
 
     def takes(self, requirement: Requirement, extras: set[str]) -> bool:
         """Whether a requirement counts on this machine: "colorama; sys_platform == 'win32'" does on Windows only."""
         if requirement.marker is None:
             return True
-        own = {**self.system._asdict(), "python_version": self.python, "python_full_version": f"{self.python}.{PATCH}", "implementation_version": f"{self.python}.{PATCH}"}
-        environment = {**default_environment(), **{k: v for k, v in own.items() if k not in ("about", "platforms")}}
-        return any(requirement.marker.evaluate({**environment, "extra": extra}) for extra in ["", *extras])
+        own = {
+            **self.system._asdict(),
+            "python_version": self.python,
+            "python_full_version": f"{self.python}.{PATCH}",
+            "implementation_version": f"{self.python}.{PATCH}",
+        }
+        environment = {
+            **default_environment(),
+            **{k: v for k, v in own.items() if k not in ("about", "platforms")},
+        }
+        return any(
+            requirement.marker.evaluate({**environment, "extra": extra}) for extra in ["", *extras]
+        )
 
 
 def here() -> str:
@@ -82,22 +129,33 @@ def here() -> str:
         run.Help: if there is none.
     """
     for name, system in SYSTEMS.items():
-        if (system.platform_system, system.platform_machine) == (platform.system(), platform.machine()):
+        if (system.platform_system, system.platform_machine) == (
+            platform.system(),
+            platform.machine(),
+        ):
             return name
-    raise run.Help(f"carry knows no {platform.system()} on {platform.machine()}: say --system and one of {', '.join(SYSTEMS)}.")
+    raise run.Help(
+        f"carry knows no {platform.system()} on {platform.machine()}: say --system and one of {', '.join(SYSTEMS)}."
+    )
 
 
 @functools.cache
 def metadata(wheel: Path):
     with zipfile.ZipFile(wheel) as archive:
-        name = next(n for n in archive.namelist() if n.count("/") == 1 and n.endswith(".dist-info/METADATA"))
+        name = next(
+            n for n in archive.namelist() if n.count("/") == 1 and n.endswith(".dist-info/METADATA")
+        )
         return HeaderParser().parsestr(archive.read(name).decode("utf-8"))
 
 
 def fitting(wheels: Path, target: Target) -> dict[str, Path]:
     """Canonical name -> wheel, of those that this target can install."""
     tags = target.tags()
-    return {parse_wheel_filename(path.name)[0]: path for path in sorted(wheels.glob("*.whl")) if parse_wheel_filename(path.name)[3] & tags}
+    return {
+        parse_wheel_filename(path.name)[0]: path
+        for path in sorted(wheels.glob("*.whl"))
+        if parse_wheel_filename(path.name)[3] & tags
+    }
 
 
 def missing(wheels: Path, wanted: list[str], target: Target) -> list[Requirement]:
@@ -110,8 +168,13 @@ def missing(wheels: Path, wanted: list[str], target: Target) -> list[Requirement
         if not target.takes(requirement, extras) or (name, frozenset(requirement.extras)) in seen:
             continue
         seen.add((name, frozenset(requirement.extras)))
-        if name in found and requirement.specifier.contains(parse_wheel_filename(found[name].name)[1], prereleases=True):
-            queue += [(Requirement(line), requirement.extras) for line in metadata(found[name]).get_all("Requires-Dist", [])]
+        if name in found and requirement.specifier.contains(
+            parse_wheel_filename(found[name].name)[1], prereleases=True
+        ):
+            queue += [
+                (Requirement(line), requirement.extras)
+                for line in metadata(found[name]).get_all("Requires-Dist", [])
+            ]
         else:
             lacking[name] = requirement
     return list(lacking.values())
@@ -123,21 +186,54 @@ def pin(requirement: Requirement) -> str:
         installed = version(requirement.name).split("+")[0]
     except PackageNotFoundError:
         installed = None
-    return f"{requirement.name}=={installed}" if installed and requirement.specifier.contains(installed, prereleases=True) else f"{requirement.name}{requirement.specifier}"
+    return (
+        f"{requirement.name}=={installed}"
+        if installed and requirement.specifier.contains(installed, prereleases=True)
+        else f"{requirement.name}{requirement.specifier}"
+    )
 
 
 def pip_download(wheels: Path, lines: list[str], target: Target, extra: list[str]) -> None:
     """Fetch exactly these, without what they need: pip would ask this machine, not the target, what that is."""
     platforms = [part for name in target.system.platforms for part in ("--platform", name)]
-    chosen = ["--no-deps", "--only-binary=:all:", "--implementation", "cp", "--python-version", f"{target.python}.{PATCH}", *platforms]
+    chosen = [
+        "--no-deps",
+        "--only-binary=:all:",
+        "--implementation",
+        "cp",
+        "--python-version",
+        f"{target.python}.{PATCH}",
+        *platforms,
+    ]
     env = dict(os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1")
-    done = subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(wheels), *chosen, *extra, *lines], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--dest",
+            str(wheels),
+            *chosen,
+            *extra,
+            *lines,
+        ],
+        env=env,
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         print("\n".join(done.stderr.strip().splitlines()[-6:]), file=sys.stderr)
-        raise run.Help(f"Not fetched: {', '.join(lines)}. " + run.explain(done.stderr, shutil.disk_usage(wheels).free / 1e9))
+        raise run.Help(
+            f"Not fetched: {', '.join(lines)}. "
+            + run.explain(done.stderr, shutil.disk_usage(wheels).free / 1e9)
+        )
 
 
-def fetch(wheels: Path, wanted: list[str], target: Target, download: Callable | None = None) -> None:
+def fetch(
+    wheels: Path, wanted: list[str], target: Target, download: Callable | None = None
+) -> None:
     """Fetch until nothing is missing.
 
     Raises:
@@ -148,19 +244,30 @@ def fetch(wheels: Path, wanted: list[str], target: Target, download: Callable | 
     while lacking := missing(wheels, wanted, target):
         lines = sorted(map(pin, lacking))
         if asked.issuperset(lines):
-            raise run.Help(f"These fit nothing that {target.system.about} with Python {target.python} takes: {', '.join(lines)}.")
+            raise run.Help(
+                f"These fit nothing that {target.system.about} with Python {target.python} takes: {', '.join(lines)}."
+            )
         asked |= set(lines)
-        slim = run.torch_args("cpu", run.reachable) if target.system.platform_system == "Linux" else []  # the plain build for Linux carries 3 GB of CUDA
+        slim = (
+            run.torch_args("cpu", run.reachable) if target.system.platform_system == "Linux" else []
+        )  # the plain build for Linux carries 3 GB of CUDA
         torch = [line for line in lines if line.startswith("torch==")]
         for part, extra in ((torch, slim), ([line for line in lines if line not in torch], [])):
             if part:
-                print(f"  {', '.join(part) if len(part) < 4 else f'{len(part)} packages'} ...", flush=True)
+                print(
+                    f"  {', '.join(part) if len(part) < 4 else f'{len(part)} packages'} ...",
+                    flush=True,
+                )
                 (download or pip_download)(wheels, part, target, extra)
 
 
 def copy_repository(folder: Path, root: Path = run.ROOT) -> None:
     """What git tracks, as it is now; without git, all but what is made anew."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True) if (root / ".git").exists() and shutil.which("git") else None
+    listed = (
+        subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True)
+        if (root / ".git").exists() and shutil.which("git")
+        else None
+    )
     if listed is not None and listed.returncode == 0 and listed.stdout:
         for name in filter(None, listed.stdout.decode("utf-8").split("\0")):
             if (root / name).is_file():
@@ -168,12 +275,23 @@ def copy_repository(folder: Path, root: Path = run.ROOT) -> None:
                 shutil.copy2(root / name, folder / name)
         return
     away, ignore = folder.resolve(), shutil.ignore_patterns(*LEFT_OUT)
-    shutil.copytree(root, folder, ignore=lambda at, names: {*ignore(at, names), *(n for n in names if (Path(at) / n).resolve() == away)}, dirs_exist_ok=True)
+    shutil.copytree(
+        root,
+        folder,
+        ignore=lambda at, names: {
+            *ignore(at, names),
+            *(n for n in names if (Path(at) / n).resolve() == away),
+        },
+        dirs_exist_ok=True,
+    )
 
 
 def ready(folder: Path) -> list[Target]:
     """For whom the folder is complete."""
-    wanted, everyone = pinned(folder), [Target(system, python) for system in SYSTEMS.values() for python in PYTHONS]
+    wanted, everyone = (
+        pinned(folder),
+        [Target(system, python) for system in SYSTEMS.values() for python in PYTHONS],
+    )
     return [target for target in everyone if not missing(folder / "wheels", wanted, target)]
 
 
@@ -190,9 +308,24 @@ def write_start(folder: Path) -> None:
         "   The first start takes some minutes, later ones seconds. The first notebook then opens in the browser.", "",
         "If something fails, the last line says why. The same by hand: python run.py lab (python may be called python3 or py).",
     ]  # fmt: skip
-    batch = ['@cd /d "%~dp0"', f'@for %%v in ({pythons}) do @py -%%v -c "" 2>nul && (py -%%v run.py lab & goto done)', "@python run.py lab", ":done", "@pause"]
-    shell = ["#!/bin/sh", 'cd "$(dirname "$0")" || exit', f'for v in {pythons}; do command -v "python$v" >/dev/null && exec "python$v" run.py lab; done', "exec python3 run.py lab"]
-    for name, lines, newline in (("START.txt", text, "\r\n"), ("start.bat", batch, "\r\n"), ("start.sh", shell, "\n")):
+    batch = [
+        '@cd /d "%~dp0"',
+        f'@for %%v in ({pythons}) do @py -%%v -c "" 2>nul && (py -%%v run.py lab & goto done)',
+        "@python run.py lab",
+        ":done",
+        "@pause",
+    ]
+    shell = [
+        "#!/bin/sh",
+        'cd "$(dirname "$0")" || exit',
+        f'for v in {pythons}; do command -v "python$v" >/dev/null && exec "python$v" run.py lab; done',
+        "exec python3 run.py lab",
+    ]
+    for name, lines, newline in (
+        ("START.txt", text, "\r\n"),
+        ("start.bat", batch, "\r\n"),
+        ("start.sh", shell, "\n"),
+    ):
         (folder / name).write_text("\n".join([*lines, ""]), encoding="utf-8", newline=newline)
 
 
@@ -212,28 +345,86 @@ def check(folder: Path, command: list[str] | None = None) -> float:
         home.mkdir()
         shutil.copytree(folder, copy)
         nowhere = "http://127.0.0.1:9"  # the discard port: whoever asks the network all the same is refused at once
-        keep = {k: v for k, v in os.environ.items() if not k.upper().startswith(("PIP_", "UV_", "PYTHON", "VIRTUAL_ENV", "SDLEARN_", "XDG_"))}
-        shut = dict.fromkeys(("PIP_INDEX_URL", "UV_INDEX_URL", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), nowhere)
-        env = {**keep, **shut, "PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1", "HOME": str(home), "USERPROFILE": str(home)}
-        fence = ["unshare", "-rn"] if shutil.which("unshare") and subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode == 0 else []
-        base = str(getattr(sys, "_base_executable", sys.executable))  # not this environment's Python: a laptop has none
-        print("Checking: installing from a copy, with the network " + ("cut off ..." if fence else "shut by its settings ..."), flush=True)
-        if subprocess.run([*fence, base, "run.py", *(command or ["doctor"])], cwd=copy, env=env).returncode:
+        keep = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.upper().startswith(
+                ("PIP_", "UV_", "PYTHON", "VIRTUAL_ENV", "SDLEARN_", "XDG_")
+            )
+        }
+        shut = dict.fromkeys(
+            (
+                "PIP_INDEX_URL",
+                "UV_INDEX_URL",
+                "HTTP_PROXY",
+                "HTTPS_PROXY",
+                "http_proxy",
+                "https_proxy",
+            ),
+            nowhere,
+        )
+        env = {
+            **keep,
+            **shut,
+            "PIP_CONFIG_FILE": os.devnull,
+            "UV_NO_CONFIG": "1",
+            "HOME": str(home),
+            "USERPROFILE": str(home),
+        }
+        fence = (
+            ["unshare", "-rn"]
+            if shutil.which("unshare")
+            and subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode == 0
+            else []
+        )
+        base = str(
+            getattr(sys, "_base_executable", sys.executable)
+        )  # not this environment's Python: a laptop has none
+        print(
+            "Checking: installing from a copy, with the network "
+            + ("cut off ..." if fence else "shut by its settings ..."),
+            flush=True,
+        )
+        if subprocess.run(
+            [*fence, base, "run.py", *(command or ["doctor"])], cwd=copy, env=env
+        ).returncode:
             raise run.Help("The carried folder does not install here; the lines above say why.")
-        return sum(p.stat().st_size for p in copy.rglob("*") if p.is_file() and not p.is_symlink()) / 1e6
+        return (
+            sum(p.stat().st_size for p in copy.rglob("*") if p.is_file() and not p.is_symlink())
+            / 1e6
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python run.py carry", description="Make a folder that installs without a network.")
+    parser = argparse.ArgumentParser(
+        prog="python run.py carry", description="Make a folder that installs without a network."
+    )
     parser.add_argument("folder", type=Path, help="an empty folder, or one made by this command")
-    parser.add_argument("--system", nargs="+", choices=list(SYSTEMS), help="for which laptops (this one's kind, if you say nothing)")
-    parser.add_argument("--python", nargs="+", choices=PYTHONS, default=[platform.python_version().rsplit(".", 1)[0]], help="for which Pythons (this one, if you say nothing)")
-    parser.add_argument("--check", action="store_true", help="install from a copy of it, without network, and say whether that works")
+    parser.add_argument(
+        "--system",
+        nargs="+",
+        choices=list(SYSTEMS),
+        help="for which laptops (this one's kind, if you say nothing)",
+    )
+    parser.add_argument(
+        "--python",
+        nargs="+",
+        choices=PYTHONS,
+        default=[platform.python_version().rsplit(".", 1)[0]],
+        help="for which Pythons (this one, if you say nothing)",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="install from a copy of it, without network, and say whether that works",
+    )
     options = parser.parse_args(argv)
     folder: Path = options.folder.resolve()
     try:
         if folder.exists() and any(folder.iterdir()) and not (folder / "START.txt").exists():
-            raise run.Help(f"{folder} holds something else: name a new folder, or one that this command has made.")
+            raise run.Help(
+                f"{folder} holds something else: name a new folder, or one that this command has made."
+            )
         copy_repository(folder)
         for system in options.system or [here()]:
             for python in options.python:
@@ -241,7 +432,9 @@ def main(argv: list[str] | None = None) -> int:
                 fetch(folder / "wheels", pinned(folder), Target(SYSTEMS[system], python))
         write_start(folder)
         wheels = [path.stat().st_size for path in (folder / "wheels").glob("*.whl")]
-        print(f"{folder}: {len(wheels)} packages, {sum(wheels) / 1e6:.0f} MB, and the repository. Copy it to a stick; START.txt says the rest.")
+        print(
+            f"{folder}: {len(wheels)} packages, {sum(wheels) / 1e6:.0f} MB, and the repository. Copy it to a stick; START.txt says the rest."
+        )
         if options.check:
             print(f"Installed and answered; {check(folder):.0f} MB on the disk then.")
     except run.Help as sentence:

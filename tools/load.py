@@ -67,7 +67,9 @@ def lesson(name: str = NOTEBOOK, ids: tuple[str, ...] = CELLS) -> list[str]:
     """The source of the cells that a learner runs, from the notebook itself."""
     import nbformat
 
-    cells = {cell.id: cell.source for cell in nbformat.read(FOLDER / f"{name}.ipynb", as_version=4).cells}
+    cells = {
+        cell.id: cell.source for cell in nbformat.read(FOLDER / f"{name}.ipynb", as_version=4).cells
+    }
     return [cells[id] for id in ids]
 
 
@@ -78,13 +80,26 @@ def kernel(threads: int) -> Iterator[tuple[Callable[[str], None], psutil.Process
     Yields a function that runs a cell and waits for it, and the process."""
     from jupyter_client.manager import start_new_kernel
 
-    env = {k: v for k, v in os.environ.items() if k != "SDLEARN_MODEL"} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
-    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=600, cwd=str(FOLDER), env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    env = {k: v for k, v in os.environ.items() if k != "SDLEARN_MODEL"} | (
+        {"OMP_NUM_THREADS": str(threads)} if threads else {}
+    )
+    manager, client = start_new_kernel(
+        kernel_name="python3",
+        startup_timeout=600,
+        cwd=str(FOLDER),
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
     def run(source: str) -> None:
-        reply = client.execute_interactive(source, timeout=1800, output_hook=lambda message: None)["content"]
+        reply = client.execute_interactive(source, timeout=1800, output_hook=lambda message: None)[
+            "content"
+        ]
         if reply["status"] != "ok":
-            raise RuntimeError(f"The cell failed in its kernel: {reply.get('ename')}: {reply.get('evalue')}")
+            raise RuntimeError(
+                f"The cell failed in its kernel: {reply.get('ename')}: {reply.get('evalue')}"
+            )
 
     try:
         yield run, psutil.Process(manager.provisioner.process.pid)
@@ -116,8 +131,18 @@ def measure(kernels: int, cells: list[str], threads: int = 1) -> Load:
 
 def server_mb() -> float:
     """What one idle JupyterLab server holds: a hub starts one for each learner."""
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ServerApp.port=0", "--allow-root", "--LabApp.news_url=None"]
-    with subprocess.Popen(command, cwd=FOLDER, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--ServerApp.port=0",
+        "--allow-root",
+        "--LabApp.news_url=None",
+    ]
+    with subprocess.Popen(
+        command, cwd=FOLDER, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             if not any("is running at" in line for line in process.stderr):
                 raise RuntimeError("JupyterLab does not start here: `python run.py lab` says why.")
@@ -126,7 +151,16 @@ def server_mb() -> float:
             process.terminate()
 
 
-def limits(load: Load, server: float, gb: float, cores: int, *, measured_cores: int, at_once: float, wait: float) -> Limits:
+def limits(
+    load: Load,
+    server: float,
+    gb: float,
+    cores: int,
+    *,
+    measured_cores: int,
+    at_once: float,
+    wait: float,
+) -> Limits:
     """How many learners a server of ``gb`` and ``cores`` holds.
 
     Memory: (gb - SYSTEM_GB) / (kernel + server of one learner).
@@ -155,11 +189,20 @@ def report(loads: list[Load], server: float, *, cores: int, at_once: float, wait
     def middle_and_worst(times):
         return f"{statistics.median(times):.1f} s | {max(times):.1f} s"
 
-    lines = ["| kernels at once | memory of one | of all | first picture: half have it after | the last after | all press again: half | the last |"]
+    lines = [
+        "| kernels at once | memory of one | of all | first picture: half have it after | the last after | all press again: half | the last |"
+    ]
     lines += ["|---|---|---|---|---|---|---|"]
-    lines += [f"| {x.kernels} | {statistics.mean(x.memory):.0f} MB | {sum(x.memory) / 1000:.1f} GB | {middle_and_worst(x.first)} | {middle_and_worst(x.again)} |" for x in loads]
+    lines += [
+        f"| {x.kernels} | {statistics.mean(x.memory):.0f} MB | {sum(x.memory) / 1000:.1f} GB | {middle_and_worst(x.first)} | {middle_and_worst(x.again)} |"
+        for x in loads
+    ]
     most = max(loads, key=lambda x: x.kernels)
-    each, picture, opening = statistics.mean(most.memory) + server, cores * max(most.again) / most.kernels, cores * max(most.first) / most.kernels
+    each, picture, opening = (
+        statistics.mean(most.memory) + server,
+        cores * max(most.again) / most.kernels,
+        cores * max(most.first) / most.kernels,
+    )
     lines += [
         "",
         f"One learner: a kernel of {statistics.mean(most.memory):.0f} MB and a JupyterLab of {server:.0f} MB, {each:.0f} MB together.",
@@ -174,7 +217,9 @@ def report(loads: list[Load], server: float, *, cores: int, at_once: float, wait
     ]
     for gb, n in SERVERS:
         limit = limits(most, server, gb, n, measured_cores=cores, at_once=at_once, wait=wait)
-        lines.append(f"| {gb} GB, {n} cores | {limit.by_memory} | {limit.by_waiting} | **{limit.learners}** | {limit.opening:.0f} s |")
+        lines.append(
+            f"| {gb} GB, {n} cores | {limit.by_memory} | {limit.by_waiting} | **{limit.learners}** | {limit.opening:.0f} s |"
+        )
     return "\n".join(lines)
 
 
@@ -186,24 +231,57 @@ def share(text: str) -> float:
 
 
 def main(argv: list[str] | None = None, page: Path = PAGE) -> int:
-    parser = argparse.ArgumentParser(prog="python run.py load", description="Measure how many learners one server holds.")
-    parser.add_argument("--kernels", type=int, nargs="+", default=[1, 5, 10], help="how many at once, one after another (1 5 10)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of each kernel, OMP_NUM_THREADS (1); 0 leaves it to PyTorch, which takes all cores")
-    parser.add_argument("--at-once", type=share, default=0.2, help="share of the learners who press Generate at the same moment (0.2)")
-    parser.add_argument("--wait", type=float, default=10.0, help="seconds that the last of them may wait (10)")
-    parser.add_argument("--markdown", action="store_true", help="write the tables into docs/teaching.md")
+    parser = argparse.ArgumentParser(
+        prog="python run.py load", description="Measure how many learners one server holds."
+    )
+    parser.add_argument(
+        "--kernels",
+        type=int,
+        nargs="+",
+        default=[1, 5, 10],
+        help="how many at once, one after another (1 5 10)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="threads of each kernel, OMP_NUM_THREADS (1); 0 leaves it to PyTorch, which takes all cores",
+    )
+    parser.add_argument(
+        "--at-once",
+        type=share,
+        default=0.2,
+        help="share of the learners who press Generate at the same moment (0.2)",
+    )
+    parser.add_argument(
+        "--wait", type=float, default=10.0, help="seconds that the last of them may wait (10)"
+    )
+    parser.add_argument(
+        "--markdown", action="store_true", help="write the tables into docs/teaching.md"
+    )
     options = parser.parse_args(argv)
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     if busy > 0.5 * cores:
-        print(f"This machine is busy (load {busy:.1f}): what follows is slower than it would be.", file=sys.stderr)
+        print(
+            f"This machine is busy (load {busy:.1f}): what follows is slower than it would be.",
+            file=sys.stderr,
+        )
     cells, loads = lesson(), []
     for n in options.kernels:
         loads.append(measure(n, cells, options.threads))
         x = loads[-1]
-        print(f"{n} at once: {sum(x.memory):.0f} MB, first picture {max(x.first):.1f} s at worst, the next {max(x.again):.1f} s", file=sys.stderr, flush=True)
+        print(
+            f"{n} at once: {sum(x.memory):.0f} MB, first picture {max(x.first):.1f} s at worst, the next {max(x.again):.1f} s",
+            file=sys.stderr,
+            flush=True,
+        )
     machine = f"{cores} cores ({platform.machine()}, {platform.system()}, {psutil.virtual_memory().total / 1e9:.0f} GB)"
-    threads = f"OMP_NUM_THREADS={options.threads}" if options.threads else "the threads left to PyTorch"
+    threads = (
+        f"OMP_NUM_THREADS={options.threads}" if options.threads else "the threads left to PyTorch"
+    )
     measured = f"Measured {date.today()} by `python run.py load` on {machine}, load before it {busy:.1f}, {threads}."
     text = f"{report(loads, server_mb(), cores=cores, at_once=options.at_once, wait=options.wait)}\n\n{measured}"
     print(text)

@@ -36,9 +36,13 @@ def find(names: list[str] | None = None) -> list[Path]:
     paths = [p for folder in (FOLDER, FOLDER / "solutions") for p in sorted(folder.glob("*.ipynb"))]
     chosen = []
     for name in names or [""]:
-        fitting = [p for p in paths if name.removeprefix("notebooks/") in p.relative_to(FOLDER).as_posix()]
+        fitting = [
+            p for p in paths if name.removeprefix("notebooks/") in p.relative_to(FOLDER).as_posix()
+        ]
         if not fitting:
-            raise FileNotFoundError(f"No notebook is called {name!r}: there are {', '.join(p.relative_to(FOLDER).as_posix() for p in paths) or 'none yet'}.")
+            raise FileNotFoundError(
+                f"No notebook is called {name!r}: there are {', '.join(p.relative_to(FOLDER).as_posix() for p in paths) or 'none yet'}."
+            )
         chosen += [p for p in fitting if p not in chosen]
     return chosen
 
@@ -49,7 +53,14 @@ def peak_memory(pid: int) -> float:
 
     status = Path(f"/proc/{pid}/status")
     if status.exists():
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1000
+        return (
+            next(
+                int(line.split()[1])
+                for line in status.read_text().splitlines()
+                if line.startswith("VmHWM")
+            )
+            / 1000
+        )
     info = psutil.Process(pid).memory_info()
     return getattr(info, "peak_wset", info.rss) / 1e6
 
@@ -59,9 +70,18 @@ def execute(nb, folder: Path, timeout: float = 900) -> Execution:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    client = NotebookClient(nb, timeout=timeout, kernel_name="python3", resources={"metadata": {"path": str(folder)}}, record_timing=False, coalesce_streams=True)
+    client = NotebookClient(
+        nb,
+        timeout=timeout,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+        coalesce_streams=True,
+    )
     start, error = time.perf_counter(), None
-    with client.setup_kernel(stderr=subprocess.DEVNULL):  # the kernel's own log; a cell's stderr arrives as an output
+    with client.setup_kernel(
+        stderr=subprocess.DEVNULL
+    ):  # the kernel's own log; a cell's stderr arrives as an output
         for index, cell in enumerate(nb.cells):
             try:
                 client.execute_cell(cell, index)
@@ -76,7 +96,10 @@ def execute(nb, folder: Path, timeout: float = 900) -> Execution:
 
 def clean(nb) -> None:
     """Strip, in place, what a committed notebook must not hold."""
-    nb.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
+    nb.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
     for cell in nb.cells:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in ("tags", "jupyter")}
         if cell.cell_type == "code":
@@ -93,7 +116,11 @@ def _unwanted(output) -> bool:
     if output.output_type == "stream":
         return output.name == "stderr"
     data = output.get("data", {})
-    return WIDGET in data or "application/javascript" in data or "<script" in str(data.get("text/html", ""))
+    return (
+        WIDGET in data
+        or "application/javascript" in data
+        or "<script" in str(data.get("text/html", ""))
+    )
 
 
 def _relative(text: str) -> str:
@@ -118,12 +145,22 @@ def main(names: list[str]) -> int:
         nb = nbformat.read(path, as_version=4)
         done = execute(nb, path.parent)
         total += done.seconds
-        print(f"{path.relative_to(FOLDER).as_posix():42} {done.seconds:6.1f} s {done.peak_mb:6.0f} MB ", end="", flush=True)
+        print(
+            f"{path.relative_to(FOLDER).as_posix():42} {done.seconds:6.1f} s {done.peak_mb:6.0f} MB ",
+            end="",
+            flush=True,
+        )
         if done.error:
             failed += 1
             print(f"   FAILED, left as it was\n{done.error}")
             continue
-        noise = "".join(o.text for c in nb.cells if c.cell_type == "code" for o in c.outputs if o.output_type == "stream" and o.name == "stderr")
+        noise = "".join(
+            o.text
+            for c in nb.cells
+            if c.cell_type == "code"
+            for o in c.outputs
+            if o.output_type == "stream" and o.name == "stderr"
+        )
         clean(nb)
         nbformat.validate(nb)
         nbformat.write(nb, path)

@@ -43,14 +43,28 @@ def executed(path: Path, cache: Path):
 
     nb = nbformat.read(path, as_version=4)
     digest = hashlib.sha256("\0".join(c.source for c in nb.cells).encode())
-    for file in [Path(site_controls.__file__), *sorted(p for p in (ROOT / "sdlearn").rglob("*") if p.suffix in (".py", ".js", ".json", ".safetensors"))]:
+    for file in [
+        Path(site_controls.__file__),
+        *sorted(
+            p
+            for p in (ROOT / "sdlearn").rglob("*")
+            if p.suffix in (".py", ".js", ".json", ".safetensors")
+        ),
+    ]:
         if "training" not in file.parts:
             digest.update(file.read_bytes())
     kept = cache / f"{path.stem}-{digest.hexdigest()[:20]}.ipynb"
     if not kept.exists():
         again = f"import sys\nsys.path.append({str(ROOT)!r})\nfrom tools.site_controls import precompute\nprecompute()"
         nb.cells.append(nbformat.v4.new_code_cell(again))
-        NotebookClient(nb, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}, record_timing=False, coalesce_streams=True).execute()
+        NotebookClient(
+            nb,
+            timeout=1800,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(path.parent)}},
+            record_timing=False,
+            coalesce_streams=True,
+        ).execute()
         site_controls.freeze(nb)
         clean(nb)
         cache.mkdir(parents=True, exist_ok=True)
@@ -88,7 +102,11 @@ class Media:
 
     def extract(self, text: str) -> str:
         """HTML with the pictures it holds moved into files."""
-        return re.sub(r'src="data:image/[a-z]+;base64,([^"]+)"', lambda m: f'src="{self.add(base64.b64decode(m[1]))[0]}" loading="lazy" decoding="sync"', text)
+        return re.sub(
+            r'src="data:image/[a-z]+;base64,([^"]+)"',
+            lambda m: f'src="{self.add(base64.b64decode(m[1]))[0]}" loading="lazy" decoding="sync"',
+            text,
+        )
 
 
 def shown(output, media: Media) -> str:
@@ -101,7 +119,11 @@ def shown(output, media: Media) -> str:
     if "image/png" in data:
         meta = output.metadata.get("image/png", {})
         address, width, height = media.add(base64.b64decode(data["image/png"]))
-        height, width = (round(height * meta["width"] / width), meta["width"]) if "width" in meta else (height, width)
+        height, width = (
+            (round(height * meta["width"] / width), meta["width"])
+            if "width" in meta
+            else (height, width)
+        )
         alt = html.escape(meta.get("alt") or data.get("text/plain", ""), quote=True)
         return f'<img src="{address}" alt="{alt}" width="{width}" height="{height}" loading="lazy">'
     if "text/html" in data:
@@ -118,16 +140,29 @@ def lesson(nb, path: str, media: Media, repository: str | None) -> str:
     pieces, ids = [], iter(range(10**6))
     for index, cell in enumerate(nb.cells):
         if cell.cell_type == "markdown":
-            lines = [line for line in cell.source.splitlines() if not re.match(r"(\[< prev|\[contents\]\()", line)]
+            lines = [
+                line
+                for line in cell.source.splitlines()
+                if not re.match(r"(\[< prev|\[contents\]\()", line)
+            ]
             pieces.append("\n".join(lines))
         elif cell.cell_type == "code" and cell.source.strip():
             fence = "`" * max(3, 1 + max(map(len, re.findall("`+", cell.source)), default=0))
             pieces.append(f"{fence}ipython3\n{cell.source}\n{fence}")
             outputs = [shown(output, media) for output in cell.outputs]
-            if not any("sd-control" in o for o in outputs) and re.search(r"widgets\.(?!setup)[A-Z]\w+\(", cell.source):
-                outputs.append(f'<div class="sd-control"><p class="sd-note">Here the notebook shows a control. {site_controls.RUN_IT}.</p></div>')
+            if not any("sd-control" in o for o in outputs) and re.search(
+                r"widgets\.(?!setup)[A-Z]\w+\(", cell.source
+            ):
+                outputs.append(
+                    f'<div class="sd-control"><p class="sd-note">Here the notebook shows a control. {site_controls.RUN_IT}.</p></div>'
+                )
             if any(outputs):
-                text = re.sub(r'<(div|fieldset) class="sd-axis".*?</\1>', lambda m: m[0].replace('"ID"', f'"control-{next(ids)}"'), "\n".join(outputs), flags=re.S)
+                text = re.sub(
+                    r'<(div|fieldset) class="sd-axis".*?</\1>',
+                    lambda m: m[0].replace('"ID"', f'"control-{next(ids)}"'),
+                    "\n".join(outputs),
+                    flags=re.S,
+                )
                 pieces.append(raw(f'<div class="sd-out">{text}</div>'))
         if index == 0:
             pieces.append(run_it_yourself(path, repository))
@@ -138,8 +173,15 @@ def run_it_yourself(path: str, repository: str | None) -> str:
     """The box each page has: how to get from reading to running."""
     notebook = path if path.endswith(".ipynb") else ""
     lines = [f"git clone {repository} sdlearn && cd sdlearn"] if repository else []
-    lines += [f"python run.py lab {notebook}".strip(), 'python -m sdlearn "a red house in the snow at night"'][: 1 if notebook and repository else 2]
-    where = f'This page is the notebook <a href="{posixpath.basename(notebook)}" download><code>{notebook}</code></a>. ' if notebook else ""
+    lines += [
+        f"python run.py lab {notebook}".strip(),
+        'python -m sdlearn "a red house in the snow at night"',
+    ][: 1 if notebook and repository else 2]
+    where = (
+        f'This page is the notebook <a href="{posixpath.basename(notebook)}" download><code>{notebook}</code></a>. '
+        if notebook
+        else ""
+    )
     got = "" if repository else "In a copy of the repository: "
     return raw(
         f'<aside class="sd-run" id="run-it-yourself" aria-label="Run it yourself"><p><strong>Run it yourself.</strong> {where}It needs Python 3.11 to 3.14 and two CPU cores; '
@@ -153,10 +195,20 @@ def run_it_yourself(path: str, repository: str | None) -> str:
 class Source:
     """Everything that becomes a page, found by following links from the README, the notebooks and docs/."""
 
-    def __init__(self, root: Path, folder: Path, extra: Path, notebooks: dict, repository: str | None):
-        self.root, self.folder, self.extra, self.notebooks, self.repository = root, folder, extra, notebooks, repository
+    def __init__(
+        self, root: Path, folder: Path, extra: Path, notebooks: dict, repository: str | None
+    ):
+        self.root, self.folder, self.extra, self.notebooks, self.repository = (
+            root,
+            folder,
+            extra,
+            notebooks,
+            repository,
+        )
         self.done: set[str] = set()
-        chapters = [p.relative_to(root).as_posix() for p in sorted((root / "notebooks").glob("*.ipynb"))]
+        chapters = [
+            p.relative_to(root).as_posix() for p in sorted((root / "notebooks").glob("*.ipynb"))
+        ]
         docs = [p.relative_to(root).as_posix() for p in sorted((root / "docs").glob("*.md"))]
         self.listed = {"README.md", *chapters, *docs}
         self.waiting = ["README.md", *chapters, *docs]
@@ -176,13 +228,19 @@ class Source:
 
     def toctree(self, caption: str, paths: list[str]) -> str:
         names = "\n".join(docname(self.root, path) for path in paths)
-        return f"```{{toctree}}\n:hidden:\n:caption: {caption}\n:maxdepth: 1\n\n{names}\n```\n" if names else ""
+        return (
+            f"```{{toctree}}\n:hidden:\n:caption: {caption}\n:maxdepth: 1\n\n{names}\n```\n"
+            if names
+            else ""
+        )
 
     def page(self, path: str) -> str:
         file = self.root / path
         if file.is_dir():
             inside = sorted(p.name for p in file.iterdir() if p.suffix in (".py", ".md", ".ipynb"))
-            return self.links(f"# {path}\n\n" + "\n".join(f"- [{name}]({name})" for name in inside), path)
+            return self.links(
+                f"# {path}\n\n" + "\n".join(f"- [{name}]({name})" for name in inside), path
+            )
         here = posixpath.dirname(path)
         if file.suffix == ".ipynb":
             import nbformat
@@ -191,11 +249,16 @@ class Source:
             copy = self.extra / path
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
-            return self.links(lesson(nb, path, Media(self.extra / here, file.stem), self.repository), here)
+            return self.links(
+                lesson(nb, path, Media(self.extra / here, file.stem), self.repository), here
+            )
         text = file.read_text(encoding="utf-8")
         if file.suffix == ".md":
             return self.links(text, here) + "\n\n" + run_it_yourself(path, self.repository)
-        return f"# {path}\n\n``````{LANGUAGES.get(file.suffix, 'text')}\n{text}\n``````\n\n" + run_it_yourself(path, self.repository)
+        return (
+            f"# {path}\n\n``````{LANGUAGES.get(file.suffix, 'text')}\n{text}\n``````\n\n"
+            + run_it_yourself(path, self.repository)
+        )
 
     def links(self, text: str, here: str) -> str:
         """Markdown with its links leading to pages; whatever they lead to becomes one."""
@@ -237,13 +300,23 @@ def mathml(tex: str, block: bool) -> str:
     """A formula as MathML, which browsers draw by themselves; with the letters for what MathML Core has no attribute for."""
     from latex2mathml.converter import convert
 
-    for known, said in (("\\arg", r"\operatorname{arg}"), (r"\big\lVert", "\\big\u2016"), (r"\big\rVert", "\\big\u2016")):  # spellings the converter lacks
+    for known, said in (
+        ("\\arg", r"\operatorname{arg}"),
+        (r"\big\lVert", "\\big\u2016"),
+        (r"\big\rVert", "\\big\u2016"),
+    ):  # spellings the converter lacks
         tex = tex.replace(known, said)
-    text = convert(tex.replace(r"\_", "_") if r"\texttt" in tex else tex, display="block" if block else "inline")
+    text = convert(
+        tex.replace(r"\_", "_") if r"\texttt" in tex else tex,
+        display="block" if block else "inline",
+    )
 
     def letter(match):
         kind = "CAPITAL" if match[2].isupper() else "SMALL"
-        for name in (f"MATHEMATICAL {match[1].upper()} {kind} {match[2].upper()}", f"{match[1].upper()} {kind} {match[2].upper()}"):
+        for name in (
+            f"MATHEMATICAL {match[1].upper()} {kind} {match[2].upper()}",
+            f"{match[1].upper()} {kind} {match[2].upper()}",
+        ):
             try:
                 return f"<mi>{unicodedata.lookup(name)}</mi>"
             except KeyError:
@@ -251,7 +324,11 @@ def mathml(tex: str, block: bool) -> str:
         return match[0]
 
     text = re.sub(r'<mi mathvariant="(script|double-struck)">(\w)</mi>', letter, text)
-    text = re.sub(r'(?:<mi mathvariant="normal">\w</mi>){2,}', lambda m: f"<mi>{re.sub('<[^>]*>', '', m[0])}</mi>", text)
+    text = re.sub(
+        r'(?:<mi mathvariant="normal">\w</mi>){2,}',
+        lambda m: f"<mi>{re.sub('<[^>]*>', '', m[0])}</mi>",
+        text,
+    )
     return text.replace('width="negativethinmathspace"', 'width="-0.167em"')
 
 
@@ -263,7 +340,9 @@ def setup(app):
     def drawn(node, block):
         text = mathml(node.astext(), block)
         if "\\" in text or "linebreak" in text:
-            logging.getLogger(__name__).warning("not a formula that can be drawn: %s", node.astext(), location=node)
+            logging.getLogger(__name__).warning(
+                "not a formula that can be drawn: %s", node.astext(), location=node
+            )
         return text
 
     def inline(self, node):
@@ -277,7 +356,9 @@ def setup(app):
     def levels(app, pagename, templatename, context, doctree):
         """Sphinx calls the captions of the contents headings and does not say of which level."""
         if "furo_navigation_tree" in context:
-            context["furo_navigation_tree"] = context["furo_navigation_tree"].replace('role="heading"', 'role="heading" aria-level="2"')
+            context["furo_navigation_tree"] = context["furo_navigation_tree"].replace(
+                'role="heading"', 'role="heading" aria-level="2"'
+            )
 
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
     app.connect("html-page-context", levels, priority=900)  # after the theme has made the contents
@@ -313,13 +394,17 @@ def settings(extra: Path) -> dict:
     }
 
 
-def build(out: Path, notebooks: dict, root: Path = ROOT, repository: str | None = None) -> list[str]:
+def build(
+    out: Path, notebooks: dict, root: Path = ROOT, repository: str | None = None
+) -> list[str]:
     """Write the pages into ``out``, in place of what stands there; ``notebooks`` are the executed ones by their path. What was wrong, if anything."""
     from sphinx.application import Sphinx
     from sphinx.util.docutils import docutils_namespace
 
     if out.exists() and any(out.iterdir()) and not (out / "searchindex.js").exists():
-        raise ValueError(f"{out} holds something else than a site made by this command: name another folder with --out.")
+        raise ValueError(
+            f"{out} holds something else than a site made by this command: name another folder with --out."
+        )
     warnings = io.StringIO()
     with tempfile.TemporaryDirectory(prefix="sdlearn-site-") as temporary:
         folder, extra, made = (Path(temporary, name) for name in ("source", "extra", "made"))
@@ -327,9 +412,20 @@ def build(out: Path, notebooks: dict, root: Path = ROOT, repository: str | None 
         extra.mkdir()
         (extra / ".nojekyll").touch()  # or GitHub Pages leaves out folders that begin with _
         Source(root, folder, extra, notebooks, repository)
-        (folder / "conf.py").write_text("".join(f"{name} = {value!r}\n" for name, value in settings(extra).items()), encoding="utf-8")
+        (folder / "conf.py").write_text(
+            "".join(f"{name} = {value!r}\n" for name, value in settings(extra).items()),
+            encoding="utf-8",
+        )
         with docutils_namespace():
-            Sphinx(str(folder), str(folder), str(made), f"{temporary}/trees", "html", status=None, warning=warnings).build()
+            Sphinx(
+                str(folder),
+                str(folder),
+                str(made),
+                f"{temporary}/trees",
+                "html",
+                status=None,
+                warning=warnings,
+            ).build()
         if out.exists():
             shutil.rmtree(out)
         shutil.copytree(made, out)
@@ -356,15 +452,26 @@ class Page(HTMLParser):
             self.links.append(attrs["href"])
         if tag in ("img", "script", "iframe", "source", "video", "audio") and attrs.get("src"):
             self.loads.append(attrs["src"])
-        if tag == "link" and attrs.get("href") and attrs.get("rel") in ("stylesheet", "icon", "preload", "preconnect", "dns-prefetch", "shortcut icon"):
+        if (
+            tag == "link"
+            and attrs.get("href")
+            and attrs.get("rel")
+            in ("stylesheet", "icon", "preload", "preconnect", "dns-prefetch", "shortcut icon")
+        ):
             self.loads.append(attrs["href"])
-        if tag == "img" and not attrs.get("alt") and "sd-mask-echo" not in (attrs.get("class") or ""):
+        if (
+            tag == "img"
+            and not attrs.get("alt")
+            and "sd-mask-echo" not in (attrs.get("class") or "")
+        ):
             self.nameless.append(attrs.get("src"))
 
 
 def check(folder: Path) -> list[str]:
     """Dead links, pictures without alt text, anything loaded from another server, and pages over 5 MB with all they load. Empty if all is well."""
-    files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    files = {
+        file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()
+    }
     pages = {name: Page(file) for name, file in files.items() if name.endswith(".html")}
     found = []
     for name, page in pages.items():
@@ -376,36 +483,76 @@ def check(folder: Path) -> list[str]:
                 if address in page.loads and parts.scheme != "data":
                     found.append(f"{name}: loads {address} from another server")
                 continue
-            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path))) if parts.path else name
+            target = (
+                posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(parts.path)))
+                if parts.path
+                else name
+            )
             if target not in files:
                 found.append(f"{name}: a link to nowhere: {address}")
             elif address in page.loads:
                 loaded.add(target)
-            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids:
+            elif (
+                parts.fragment
+                and target in pages
+                and unquote(parts.fragment) not in pages[target].ids
+            ):
                 found.append(f"{name}: no such place: {address}")
         if (size := sum(files[f].stat().st_size for f in loaded) / 1e6) > MAX_MB:
             found.append(f"{name}: {size:.1f} MB with its pictures, more than {MAX_MB}")
     for name, file in files.items():
         if name.endswith(".css"):
-            found += [f"{name}: loads {m}" for m in re.findall(r"(?:url\(|@import )[\"']?((?:https?:)?//[^\"')]+)", file.read_text(encoding="utf-8"))]
+            found += [
+                f"{name}: loads {m}"
+                for m in re.findall(
+                    r"(?:url\(|@import )[\"']?((?:https?:)?//[^\"')]+)",
+                    file.read_text(encoding="utf-8"),
+                )
+            ]
     return found
 
 
 def weights(folder: Path) -> dict[str, float]:
     """MB of each page with the pictures it shows."""
     return {
-        p.relative_to(folder).as_posix(): (p.stat().st_size + sum((p.parent / unquote(s)).stat().st_size for s in set(Page(p).loads) if not urlsplit(s).query)) / 1e6
+        p.relative_to(folder).as_posix(): (
+            p.stat().st_size
+            + sum(
+                (p.parent / unquote(s)).stat().st_size
+                for s in set(Page(p).loads)
+                if not urlsplit(s).query
+            )
+        )
+        / 1e6
         for p in sorted(folder.rglob("*.html"))
     }
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python run.py site", description=__doc__.split("\n\n")[0])
-    parser.add_argument("names", nargs="*", help="execute only the notebooks whose names begin so: 00 02; the others are shown as committed")
-    parser.add_argument("--no-execute", action="store_true", help="show all notebooks as committed, without controls: seconds instead of minutes")
-    parser.add_argument("--out", type=Path, default=ROOT / "site", help="the folder to write, site/ unless told")
+    parser = argparse.ArgumentParser(
+        prog="python run.py site", description=__doc__.split("\n\n")[0]
+    )
+    parser.add_argument(
+        "names",
+        nargs="*",
+        help="execute only the notebooks whose names begin so: 00 02; the others are shown as committed",
+    )
+    parser.add_argument(
+        "--no-execute",
+        action="store_true",
+        help="show all notebooks as committed, without controls: seconds instead of minutes",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "site", help="the folder to write, site/ unless told"
+    )
     hosted = os.environ.get("GITHUB_REPOSITORY")  # set where GitHub builds
-    parser.add_argument("--repository", default=f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{hosted}" if hosted else None, help="what readers clone")
+    parser.add_argument(
+        "--repository",
+        default=f"{os.environ.get('GITHUB_SERVER_URL', 'https://github.com')}/{hosted}"
+        if hosted
+        else None,
+        help="what readers clone",
+    )
     options = parser.parse_args(argv)
     os.environ.pop("SDLEARN_MODEL", None)  # the pages show Tiny SD
     began, notebooks = time.perf_counter(), {}
@@ -418,7 +565,9 @@ def main(argv: list[str]) -> int:
     for name, size in weights(options.out).items():
         if name.startswith("notebooks/") and "solutions" not in name:
             print(f"{name:42} {size:5.2f} MB")
-    print(f"{options.out / 'index.html'}, {sum(f.stat().st_size for f in options.out.rglob('*') if f.is_file()) / 1e6:.0f} MB in all, {time.perf_counter() - began:.0f} s")
+    print(
+        f"{options.out / 'index.html'}, {sum(f.stat().st_size for f in options.out.rglob('*') if f.is_file()) / 1e6:.0f} MB in all, {time.perf_counter() - began:.0f} s"
+    )
     for line in wrong:
         print(line, file=sys.stderr)
     return 1 if wrong else 0

@@ -30,7 +30,11 @@ def precompute(limit: int = LIMIT) -> None:
     from sdlearn import widgets
 
     grids = {}
-    for control in [o for o in gc.get_objects() if isinstance(o, (widgets.PromptPanel, widgets.MaskCanvas, widgets.LivePicture))]:
+    for control in [
+        o
+        for o in gc.get_objects()
+        if isinstance(o, (widgets.PromptPanel, widgets.MaskCanvas, widgets.LivePicture))
+    ]:
         if isinstance(control, widgets.PromptPanel):
             control.generate()
             control.wait()
@@ -48,7 +52,10 @@ def sweep(control, limit: int) -> dict:
     count = [len(values) for *_, values in axes]
     while math.prod(count) > limit:
         count[count.index(max(count))] -= 1
-    kept = [sorted({round(i * (len(values) - 1) / max(1, n - 1)) for i in range(n)} | {now}) for n, (_, _, now, values) in zip(count, axes, strict=True)]
+    kept = [
+        sorted({round(i * (len(values) - 1) / max(1, n - 1)) for i in range(n)} | {now})
+        for n, (_, _, now, values) in zip(count, axes, strict=True)
+    ]
     pages = []
     for places in itertools.product(*kept):
         for (c, _, _, values), place in zip(axes, places, strict=True):
@@ -57,7 +64,13 @@ def sweep(control, limit: int) -> dict:
     for c, _, now, values in axes:
         _put(c, values[now])
     named = [
-        {"model": c.model_id, "name": c.description, "labels": [labels[i] for i in keep], "index": keep.index(now), "of": len(values)}
+        {
+            "model": c.model_id,
+            "name": c.description,
+            "labels": [labels[i] for i in keep],
+            "index": keep.index(now),
+            "of": len(values),
+        }
         for keep, (c, labels, now, values) in zip(kept, axes, strict=True)
     ]
     return {"axes": named, "pages": pages}
@@ -71,7 +84,11 @@ def _places(control) -> tuple[list[str], int, list]:
         return [str(control.value)], 0, [control.value]
     n = round((control.max - control.min) / control.step) + 1
     values = [control.min + i * control.step for i in range(n)]
-    return [f"{v:.4g}" for v in values], min(range(n), key=lambda i: abs(values[i] - control.value)), values
+    return (
+        [f"{v:.4g}" for v in values],
+        min(range(n), key=lambda i: abs(values[i] - control.value)),
+        values,
+    )
 
 
 def _put(control, value) -> None:
@@ -92,12 +109,19 @@ class Axis(NamedTuple):
 
 def freeze(nb) -> None:
     """Replace, in place, the widget outputs of an executed notebook by HTML; drop the widgets' state and the cell that `precompute` ran in."""
-    states = {key: entry["state"] for key, entry in nb.metadata.pop("widgets", {}).get(STATE, {}).get("state", {}).items()}
+    states = {
+        key: entry["state"]
+        for key, entry in nb.metadata.pop("widgets", {}).get(STATE, {}).get("state", {}).items()
+    }
     grids = {}
     for cell in [c for c in nb.cells if c.cell_type == "code"]:
         for output in cell.outputs:
             grids |= output.get("data", {}).get(GRIDS, {})
-    nb.cells = [c for c in nb.cells if c.cell_type != "code" or not any(GRIDS in o.get("data", {}) for o in c.outputs)]
+    nb.cells = [
+        c
+        for c in nb.cells
+        if c.cell_type != "code" or not any(GRIDS in o.get("data", {}) for o in c.outputs)
+    ]
     frozen = Frozen(states, grids)
     for cell in nb.cells:
         for output in cell.get("outputs", []):
@@ -110,7 +134,11 @@ class Frozen:
 
     def __init__(self, states: dict, grids: dict):
         self.states, self.grids = states, grids
-        self.driver = {self._id(s["target"][0]): self._id(s["source"][0]) for s in states.values() if s["_model_name"] == "LinkModel"}
+        self.driver = {
+            self._id(s["target"][0]): self._id(s["source"][0])
+            for s in states.values()
+            if s["_model_name"] == "LinkModel"
+        }
 
     @staticmethod
     def _id(reference: str) -> str:
@@ -121,7 +149,12 @@ class Frozen:
 
     def _axis(self, key: str) -> Axis:
         state = self.states[key]
-        return Axis(state["description"], list(state["_options_labels"]), state["index"], state["_model_name"] == "ToggleButtonsModel")
+        return Axis(
+            state["description"],
+            list(state["_options_labels"]),
+            state["index"],
+            state["_model_name"] == "ToggleButtonsModel",
+        )
 
     def control(self, key: str) -> str:
         """A control of the series as HTML; of any other widget, a sentence."""
@@ -137,19 +170,32 @@ class Frozen:
                 said = said or "With Python you type your own sentence"
             elif "sd-mask-stage" in state.get("_dom_classes", []):
                 said = "With Python you draw the mask with the mouse, and type your own sentence"
-                parts.append('<div class="sd-picture sd-mask-stage">' + "".join(self.states[k]["value"] for k in self._children(part)) + "</div>")
+                parts.append(
+                    '<div class="sd-picture sd-mask-stage">'
+                    + "".join(self.states[k]["value"] for k in self._children(part))
+                    + "</div>"
+                )
             elif kind in ("TextModel", "BoundedIntTextModel", "BoundedFloatTextModel"):
                 settings.append((state["description"], state["value"]))
-            elif kind == "HTMLModel" and "<img" in state["value"] and "<style" not in state["value"]:
+            elif (
+                kind == "HTMLModel" and "<img" in state["value"] and "<style" not in state["value"]
+            ):
                 parts.append(f'<div class="sd-picture">{state["value"]}</div>')
         note = f"{said}. {RUN_IT}." if said else ""
-        return _box(_settings(settings) + "".join(parts), note if parts else f"This control needs Python. {RUN_IT}.")
+        return _box(
+            _settings(settings) + "".join(parts),
+            note if parts else f"This control needs Python. {RUN_IT}.",
+        )
 
     def _walk(self, key: str):
         """The parts of a control in the order they are seen; a deck is one part."""
         for child in self._children(key):
             yield child
-            if self.states[child]["_model_name"] in ("VBoxModel", "HBoxModel", "BoxModel") and "sd-mask-stage" not in self.states[child].get("_dom_classes", []):
+            if self.states[child]["_model_name"] in (
+                "VBoxModel",
+                "HBoxModel",
+                "BoxModel",
+            ) and "sd-mask-stage" not in self.states[child].get("_dom_classes", []):
                 yield from self._walk(child)
 
     def _deck(self, key: str) -> str:
@@ -162,8 +208,20 @@ class Frozen:
 
     def _live(self, key: str) -> str:
         grid = self.grids[key]
-        axes = [Axis(a["name"], a["labels"], a["index"], self.states[a["model"]]["_model_name"] == "ToggleButtonsModel") for a in grid["axes"]]
-        fixed = [(s["description"], s["value"]) for s in map(self.states.get, self._children(key)) if s["_model_name"] == "TextModel"]
+        axes = [
+            Axis(
+                a["name"],
+                a["labels"],
+                a["index"],
+                self.states[a["model"]]["_model_name"] == "ToggleButtonsModel",
+            )
+            for a in grid["axes"]
+        ]
+        fixed = [
+            (s["description"], s["value"])
+            for s in map(self.states.get, self._children(key))
+            if s["_model_name"] == "TextModel"
+        ]
         every = math.prod(a["of"] for a in grid["axes"])
         if fixed:
             note = f"With Python you type your own. {RUN_IT}."
@@ -176,12 +234,19 @@ class Frozen:
 
 def _settings(pairs) -> str:
     """Names and values of what only Python can change."""
-    rows = "".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd></div>" for name, value in pairs)
+    rows = "".join(
+        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(str(value))}</dd></div>"
+        for name, value in pairs
+    )
     return f"<dl>{rows}</dl>" if rows else ""
 
 
 def _box(inside: str, note: str) -> str:
-    return f'<div class="sd-control">{inside}' + (f'<p class="sd-note">{note}</p>' if note else "") + "</div>"
+    return (
+        f'<div class="sd-control">{inside}'
+        + (f'<p class="sd-note">{note}</p>' if note else "")
+        + "</div>"
+    )
 
 
 def _scrubber(axes: list[Axis], pages: list[str]) -> str:
@@ -190,18 +255,30 @@ def _scrubber(axes: list[Axis], pages: list[str]) -> str:
     for axis in axes:
         at = at * len(axis.labels) + axis.index
     shown = [re.sub(r"</?figure>", "", page) for page in pages]
-    shown = [re.sub("<img", "<img" if i == at else "<img hidden", page, count=1) for i, page in enumerate(shown)]
+    shown = [
+        re.sub("<img", "<img" if i == at else "<img hidden", page, count=1)
+        for i, page in enumerate(shown)
+    ]
     return f'<div class="sd-scrubber">{"".join(map(_input, axes))}<div class="sd-frames">{"".join(shown)}</div></div>'
 
 
 def _input(axis: Axis) -> str:
     """A slider, or a group of radio buttons; ids are given where the page is known."""
-    name, size, labels = html.escape(axis.name), len(axis.labels), [html.escape(label) for label in axis.labels]
+    name, size, labels = (
+        html.escape(axis.name),
+        len(axis.labels),
+        [html.escape(label) for label in axis.labels],
+    )
     if axis.buttons:
-        radios = "".join(f'<label><input type="radio" name="ID" value="{i}"{" checked" if i == axis.index else ""}><span>{label}</span></label>' for i, label in enumerate(labels))
+        radios = "".join(
+            f'<label><input type="radio" name="ID" value="{i}"{" checked" if i == axis.index else ""}><span>{label}</span></label>'
+            for i, label in enumerate(labels)
+        )
         return f'<fieldset class="sd-axis" data-size="{size}"><legend>{name}</legend>{radios}</fieldset>'
     hidden = " hidden" if size < 2 else ""
-    marks = "".join(f'<option value="{i}" label="{label}"></option>' for i, label in enumerate(labels))
+    marks = "".join(
+        f'<option value="{i}" label="{label}"></option>' for i, label in enumerate(labels)
+    )
     return (
         f'<div class="sd-axis" data-size="{size}"{hidden}><label for="ID">{name}</label>'
         f'<input type="range" id="ID" min="0" max="{size - 1}" value="{axis.index}" aria-valuetext="{labels[axis.index]}" autocomplete="off">'

@@ -44,13 +44,20 @@ def train(settings: DecoderSettings) -> None:
     for _, rng in run:
         picks = np.sort(rng.choice(len(images), settings.batch, replace=False))
         x = data.to_tensor(images[picks]).to(run.device, memory_format=torch.channels_last)
-        latents = torch.from_numpy(stored[picks, 0]).float().to(run.device, memory_format=torch.channels_last) / autoencoder.config.scaling_factor
+        latents = (
+            torch.from_numpy(stored[picks, 0])
+            .float()
+            .to(run.device, memory_format=torch.channels_last)
+            / autoencoder.config.scaling_factor
+        )
         with run.accelerator.autocast():
             y = run.model(latents)
         loss, mse = vae.pixel_loss(y, x, settings)
         run.update(loss, psnr=-10 * (mse / 4).log10())
     if run.accelerator.is_main_process:
-        decode.load_state_dict(run.best.state_dict())  # Decode holds the autoencoder's own layers, so this puts the average into it
+        decode.load_state_dict(
+            run.best.state_dict()
+        )  # Decode holds the autoencoder's own layers, so this puts the average into it
         autoencoder = autoencoder.cpu().eval()
         vae.grid(autoencoder, test[:8]).save(run.folder / "samples.png")
         hub.save(settings.out, vae=autoencoder)

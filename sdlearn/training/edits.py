@@ -48,13 +48,25 @@ def recoloured(scene: world.Scene, rng: np.random.Generator) -> world.Scene:
     """The scene with another colour for its second thing, one that training drew."""
     thing = scene.things[1]
     free = [c for c in world.COLOURS if c != thing.colour and (thing.kind, c) not in world.HELD_OUT]
-    return world.Scene((scene.things[0], world.Thing(thing.kind, str(rng.choice(free)), thing.position)), scene.place, scene.time)
+    return world.Scene(
+        (scene.things[0], world.Thing(thing.kind, str(rng.choice(free)), thing.position)),
+        scene.place,
+        scene.time,
+    )
 
 
 def measure(pipe, judge, settings: EditsSettings, scenes: list[world.Scene]) -> dict:
     """All three tasks on scenes of two things, of which the second is added, rubbed out or re-told."""
     kept: dict[str, list[float]] = {"autoencoder": [], "add": [], "told_plainly": [], "retold": []}
-    done: dict[str, list[world.Scene | None]] = {"drawn": [], "add": [], "add_named_alone": [], "erase": [], "erase_without_negative": [], "told_plainly": [], "retold": []}
+    done: dict[str, list[world.Scene | None]] = {
+        "drawn": [],
+        "add": [],
+        "add_named_alone": [],
+        "erase": [],
+        "erase_without_negative": [],
+        "told_plainly": [],
+        "retold": [],
+    }
     wanted: dict[str, list[world.Scene]] = {name: [] for name in done}
     options = {"num_inference_steps": settings.steps, "guidance_scale": settings.guidance_scale}
 
@@ -72,26 +84,69 @@ def measure(pipe, judge, settings: EditsSettings, scenes: list[world.Scene]) -> 
             here = [k for k, (_, s) in enumerate(part) if s.things[1].position == position]
             if not here:
                 continue
-            mask, seeds, goal = side_mask(position), [part[k][0] for k in here], [part[k][1] for k in here]
-            whole, alone = [world.caption(s) for s in goal], [world.caption(world.Scene(s.things[1:], s.place, s.time)) for s in goal]
-            added = editing.inpaint(pipe, [single[k] for k in here], mask, whole, seed=seeds, **options)
+            mask, seeds, goal = (
+                side_mask(position),
+                [part[k][0] for k in here],
+                [part[k][1] for k in here],
+            )
+            whole, alone = (
+                [world.caption(s) for s in goal],
+                [world.caption(world.Scene(s.things[1:], s.place, s.time)) for s in goal],
+            )
+            added = editing.inpaint(
+                pipe, [single[k] for k in here], mask, whole, seed=seeds, **options
+            )
             look("add", added, goal)
-            look("add_named_alone", editing.inpaint(pipe, [single[k] for k in here], mask, alone, seed=seeds, **options), goal)
-            kept["add"] += [editing.psnr_outside(a, single[k], mask) for a, k in zip(added, here, strict=True)]
+            look(
+                "add_named_alone",
+                editing.inpaint(
+                    pipe, [single[k] for k in here], mask, alone, seed=seeds, **options
+                ),
+                goal,
+            )
+            kept["add"] += [
+                editing.psnr_outside(a, single[k], mask) for a, k in zip(added, here, strict=True)
+            ]
             kept["autoencoder"] += [editing.psnr_outside(copies[k], single[k], mask) for k in here]
             goal = [fewer(s) for s in goal]
             wished = [world.caption(s) for s in goal]
             for name, avoided in (("erase", whole), ("erase_without_negative", "")):
-                look(name, editing.inpaint(pipe, [full[k] for k in here], mask, wished, negative_prompt=avoided, seed=seeds, **options), goal)
+                look(
+                    name,
+                    editing.inpaint(
+                        pipe,
+                        [full[k] for k in here],
+                        mask,
+                        wished,
+                        negative_prompt=avoided,
+                        seed=seeds,
+                        **options,
+                    ),
+                    goal,
+                )
         goal = [recoloured(s, np.random.default_rng([9, i])) for i, s in part]
         prompts, new = [world.caption(s) for _, s in part], [world.caption(s) for s in goal]
         path = list(editing.invert_steps(pipe, full, prompts, num_inference_steps=settings.steps))
         for name, keep in (("told_plainly", 0.0), ("retold", settings.keep)):
             before, after = editing.retell(pipe, prompts, new, path=path, keep=keep, **options)
             look(name, after, goal)
-            kept[name] += [editing.psnr_outside(a, b, side_mask(s.things[1].position)) for a, b, s in zip(after, before, goal, strict=True)]
-    right = {name: share([judging.same(s, r, positions=True) for s, r in zip(wanted[name], done[name], strict=True)]) for name in done}
-    return {"right": right, "psnr_outside": {name: average(values) for name, values in kept.items()}}
+            kept[name] += [
+                editing.psnr_outside(a, b, side_mask(s.things[1].position))
+                for a, b, s in zip(after, before, goal, strict=True)
+            ]
+    right = {
+        name: share(
+            [
+                judging.same(s, r, positions=True)
+                for s, r in zip(wanted[name], done[name], strict=True)
+            ]
+        )
+        for name in done
+    }
+    return {
+        "right": right,
+        "psnr_outside": {name: average(values) for name, values in kept.items()},
+    }
 
 
 def train(settings: EditsSettings) -> None:
@@ -99,9 +154,13 @@ def train(settings: EditsSettings) -> None:
     torch.manual_seed(settings.seed)
     began, folder = time.perf_counter(), Path(settings.out)
     pipe = hub.load_pipeline(folder)
-    scenes = [world.sample_scene(np.random.default_rng([6, i]), things=2) for i in range(settings.scenes)]
+    scenes = [
+        world.sample_scene(np.random.default_rng([6, i]), things=2) for i in range(settings.scenes)
+    ]
     result = measure(pipe, judging.load(), settings, scenes)
-    result["settings"] = {k: getattr(settings, k) for k in ("scenes", "steps", "guidance_scale", "keep")}
+    result["settings"] = {
+        k: getattr(settings, k) for k in ("scenes", "steps", "guidance_scale", "keep")
+    }
     result["measured"] = {
         "by": f"python -m sdlearn.training edits --scenes {settings.scenes}",
         "on": date.today().isoformat(),
@@ -112,4 +171,6 @@ def train(settings: EditsSettings) -> None:
     for name, entry in result["right"].items():
         print(f"{name:24} right {entry['value']:5.1f} % ({entry['low']:.1f}-{entry['high']:.1f})")
     for name, entry in result["psnr_outside"].items():
-        print(f"{name:24} untouched part {entry['value']:5.1f} dB ({entry['low']:.1f}-{entry['high']:.1f})")
+        print(
+            f"{name:24} untouched part {entry['value']:5.1f} dB ({entry['low']:.1f}-{entry['high']:.1f})"
+        )

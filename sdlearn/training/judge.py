@@ -42,31 +42,62 @@ class Judge(nn.Module):
 
     def __init__(self, width: int = 32):
         super().__init__()
-        sizes = {"kind": 3 * (len(world.KINDS) + 1), "colour": 3 * (len(world.COLOURS) + 1), "place": len(world.PLACES), "time": len(world.TIMES)}
+        sizes = {
+            "kind": 3 * (len(world.KINDS) + 1),
+            "colour": 3 * (len(world.COLOURS) + 1),
+            "place": len(world.PLACES),
+            "time": len(world.TIMES),
+        }
         channels = (3, width, 2 * width, 3 * width, 4 * width)
         stages = []
         for a, b in zip(channels, channels[1:], strict=False):
             stages += [nn.Conv2d(a, b, 4, 2, 1), nn.GroupNorm(4, b), nn.SiLU()]
-        self.body = nn.Sequential(*stages, nn.Conv2d(channels[-1], 64, 1), nn.SiLU(), nn.Flatten(), nn.Linear(64 * 8 * 8, 128), nn.SiLU())
+        self.body = nn.Sequential(
+            *stages,
+            nn.Conv2d(channels[-1], 64, 1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(64 * 8 * 8, 128),
+            nn.SiLU(),
+        )
         self.heads = nn.ModuleDict({name: nn.Linear(128, size) for name, size in sizes.items()})
 
     def forward(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         features = self.body(pixels)
         out = {name: head(features) for name, head in self.heads.items()}
-        return {"features": features, **out, "kind": out["kind"].unflatten(1, (3, -1)), "colour": out["colour"].unflatten(1, (3, -1))}
+        return {
+            "features": features,
+            **out,
+            "kind": out["kind"].unflatten(1, (3, -1)),
+            "colour": out["colour"].unflatten(1, (3, -1)),
+        }
 
     @torch.inference_mode()
-    def look(self, images: list[Image.Image], batch: int = 100) -> tuple[list[world.Scene | None], np.ndarray]:
+    def look(
+        self, images: list[Image.Image], batch: int = 100
+    ) -> tuple[list[world.Scene | None], np.ndarray]:
         """What each picture shows (None where no valid scene can be read), and its features (N, 128)."""
         scenes, features = [], []
         for i in range(0, len(images), batch):
             pixels = np.stack(
-                [np.asarray(im.convert("RGB").resize((128, 128), Image.Resampling.LANCZOS) if im.size != (128, 128) else im.convert("RGB")) for im in images[i : i + batch]]
+                [
+                    np.asarray(
+                        im.convert("RGB").resize((128, 128), Image.Resampling.LANCZOS)
+                        if im.size != (128, 128)
+                        else im.convert("RGB")
+                    )
+                    for im in images[i : i + batch]
+                ]
             )
             out = self(data.to_tensor(pixels))
             features.append(out["features"].numpy())
             best = {k: v.argmax(-1).tolist() for k, v in out.items() if k != "features"}
-            scenes += [_read(*row) for row in zip(best["kind"], best["colour"], best["place"], best["time"], strict=True)]
+            scenes += [
+                _read(*row)
+                for row in zip(
+                    best["kind"], best["colour"], best["place"], best["time"], strict=True
+                )
+            ]
         return scenes, np.concatenate(features)
 
 
@@ -89,16 +120,29 @@ def targets(scenes: list[world.Scene]) -> dict[str, torch.Tensor]:
     for row, scene in enumerate(scenes):
         for thing in scene.things:
             at = world.POSITIONS.index(thing.position)
-            kind[row, at], colour[row, at] = world.KINDS.index(thing.kind), world.COLOURS.index(thing.colour)
-    return {"kind": kind, "colour": colour, "place": torch.tensor([world.PLACES.index(s.place) for s in scenes]), "time": torch.tensor([world.TIMES.index(s.time) for s in scenes])}
+            kind[row, at], colour[row, at] = (
+                world.KINDS.index(thing.kind),
+                world.COLOURS.index(thing.colour),
+            )
+    return {
+        "kind": kind,
+        "colour": colour,
+        "place": torch.tensor([world.PLACES.index(s.place) for s in scenes]),
+        "time": torch.tensor([world.TIMES.index(s.time) for s in scenes]),
+    }
 
 
 def soften(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Shrink and enlarge by a random factor and add a little noise: what an autoencoder does to edges, roughly."""
     side = int(rng.integers(40, 120))
     small = F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
-    noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(int(rng.integers(2**62)))).to(pixels.device)
-    return F.interpolate(small, size=pixels.shape[-2:], mode="bilinear") + float(rng.uniform(0, 0.08)) * noise
+    noise = torch.randn(
+        pixels.shape, generator=torch.Generator().manual_seed(int(rng.integers(2**62)))
+    ).to(pixels.device)
+    return (
+        F.interpolate(small, size=pixels.shape[-2:], mode="bilinear")
+        + float(rng.uniform(0, 0.08)) * noise
+    )
 
 
 @torch.inference_mode()
@@ -109,8 +153,12 @@ def round_trips(autoencoder, images: np.ndarray, work: str, batch: int = 50) -> 
     if not path.exists():
         rows = []
         for i in tqdm(range(0, len(images), batch), desc="round trips"):
-            with torch.autocast(autoencoder.device.type, torch.bfloat16, enabled=fast_bf16(autoencoder.device)):
-                x = data.to_tensor(images[i : i + batch]).to(autoencoder.device, memory_format=torch.channels_last)
+            with torch.autocast(
+                autoencoder.device.type, torch.bfloat16, enabled=fast_bf16(autoencoder.device)
+            ):
+                x = data.to_tensor(images[i : i + batch]).to(
+                    autoencoder.device, memory_format=torch.channels_last
+                )
                 y = autoencoder.decode(autoencoder.encode(x).latent_dist.mean).sample
             rows.append(np.stack(compression.to_images(y)))
         np.save(path.with_suffix(".new.npy"), np.concatenate(rows))
@@ -122,7 +170,10 @@ def same(scene: world.Scene, seen: world.Scene | None, positions: bool = False) 
     """Does the judge see every named thing with its colour, and the place and the time? With ``positions``, each in its place too."""
     if seen is None or (scene.place, scene.time) != (seen.place, seen.time):
         return False
-    read = [sorted((t.kind, t.colour, t.position if positions else "") for t in s.things) for s in (scene, seen)]
+    read = [
+        sorted((t.kind, t.colour, t.position if positions else "") for t in s.things)
+        for s in (scene, seen)
+    ]
     return read[0] == read[1]
 
 
@@ -133,7 +184,9 @@ def load(path: Path = WEIGHTS) -> Judge:
         FileNotFoundError: if it has not been trained yet.
     """
     if not path.exists():
-        raise FileNotFoundError(f"There is no judge at {path}: train it with `python -m sdlearn.training judge` (about six minutes).")
+        raise FileNotFoundError(
+            f"There is no judge at {path}: train it with `python -m sdlearn.training judge` (about six minutes)."
+        )
     judge = Judge()
     judge.load_state_dict({k: v.float() for k, v in load_file(path).items()})
     return judge.eval()
@@ -142,10 +195,16 @@ def load(path: Path = WEIGHTS) -> Judge:
 def train(settings: JudgeSettings, path: Path = WEIGHTS) -> None:
     images = data.pictures("judge", settings.pictures, settings.work)
     scenes = [data.scene("judge", i) for i in range(settings.pictures)]
-    run = Run("judge", settings, Judge().to(memory_format=torch.channels_last), lr=settings.lr, ema=0.995)
+    run = Run(
+        "judge", settings, Judge().to(memory_format=torch.channels_last), lr=settings.lr, ema=0.995
+    )
     after = images
     if settings.round_trip:
-        after = round_trips(hub.load_part("vae", settings.out).to(run.device, memory_format=torch.channels_last), images, settings.work)
+        after = round_trips(
+            hub.load_part("vae", settings.out).to(run.device, memory_format=torch.channels_last),
+            images,
+            settings.work,
+        )
     for _, rng in run:
         picks = np.sort(rng.choice(len(images), settings.batch, replace=False))
         source = after if rng.random() < settings.round_trip else images
@@ -155,7 +214,9 @@ def train(settings: JudgeSettings, path: Path = WEIGHTS) -> None:
         with run.accelerator.autocast():
             out = run.model(pixels)
         wanted = {k: v.to(run.device) for k, v in targets([scenes[i] for i in picks]).items()}
-        loss = sum(F.cross_entropy(out[k].float().flatten(0, -2), v.flatten()) for k, v in wanted.items())
+        loss = sum(
+            F.cross_entropy(out[k].float().flatten(0, -2), v.flatten()) for k, v in wanted.items()
+        )
         run.update(loss)
     if run.accelerator.is_main_process:
         save_file({k: v.half().contiguous() for k, v in run.best.state_dict().items()}, path)

@@ -20,7 +20,9 @@ WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 @dataclass
 class TokenizerSettings(Settings):
     captions: int = 20_000
-    merges: int = 2_000  # an upper bound: merging stops when every word of the captions is one piece
+    merges: int = (
+        2_000  # an upper bound: merging stops when every word of the captions is one piece
+    )
 
 
 def merges_of(captions: list[str], limit: int) -> list[tuple[str, str]]:
@@ -28,9 +30,17 @@ def merges_of(captions: list[str], limit: int) -> list[tuple[str, str]]:
     base, _ = hub.byte_vocabulary()
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(WORDS), "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(WORDS), "removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
-    trainer = trainers.BpeTrainer(vocab_size=len(base) + limit, end_of_word_suffix="</w>", initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=len(base) + limit,
+        end_of_word_suffix="</w>",
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(captions, trainer)
     return [tuple(m) for m in json.loads(tokenizer.to_str())["model"]["merges"]]
 
@@ -51,4 +61,6 @@ def train(settings: TokenizerSettings) -> None:
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
     words = sorted({w for c in captions for w in c.replace(",", " ").split()})
     split = [w for w in words if len(tokenizer(w, add_special_tokens=False).input_ids) != 1]
-    print(f"{len(vocab)} pieces, {len(merges)} merges; {len(words)} words in the captions, in several pieces: {split or 'none'}")
+    print(
+        f"{len(vocab)} pieces, {len(merges)} merges; {len(words)} words in the captions, in several pieces: {split or 'none'}"
+    )

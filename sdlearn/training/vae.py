@@ -22,12 +22,20 @@ class VAESettings(Settings):
     pictures: int = 20_000
     test_pictures: int = 1000  # of the split no trainer learns from
     crop: int = 64  # same pixels in a quarter of the size: four times the steps for the same cost
-    whole: float = 0.2  # share of the time, at the end, with whole pictures: borders and far relations settle
+    whole: float = (
+        0.2  # share of the time, at the end, with whole pictures: borders and far relations settle
+    )
     batch: int = 16  # crops; whole pictures come in a quarter of that
     # loss
-    square_weight: float = 2.0  # squared error beside the absolute one: large errors (a wrong colour) are mended first
-    edge_weight: float = 0.25  # differences of neighbouring pixels: flat areas stay flat, edges become crisp
-    kl_weight: float = 1e-6  # per latent value: enough to keep latents near zero, too little to blur
+    square_weight: float = (
+        2.0  # squared error beside the absolute one: large errors (a wrong colour) are mended first
+    )
+    edge_weight: float = (
+        0.25  # differences of neighbouring pixels: flat areas stay flat, edges become crisp
+    )
+    kl_weight: float = (
+        1e-6  # per latent value: enough to keep latents near zero, too little to blur
+    )
     # optimiser
     lr: float = 1.5e-3
     ema: float = 0.995  # an average over about 200 steps: a longer one lags behind while the pictures still get much better
@@ -42,17 +50,28 @@ class RoundTrip(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         posterior = self.vae.encode(x).latent_dist
-        return self.vae.decode(posterior.sample()).sample.float(), posterior.mean.float(), posterior.logvar.float()
+        return (
+            self.vae.decode(posterior.sample()).sample.float(),
+            posterior.mean.float(),
+            posterior.logvar.float(),
+        )
 
 
-def pixel_loss(y: torch.Tensor, x: torch.Tensor, settings: VAESettings) -> tuple[torch.Tensor, torch.Tensor]:
+def pixel_loss(
+    y: torch.Tensor, x: torch.Tensor, settings: VAESettings
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(weighted sum of absolute, squared and edge error, mean squared error) of copies ``y`` of pictures ``x`` (B, 3, H, W)."""
     squared = (y - x).square().mean()
     edges = sum((y.diff(dim=d) - x.diff(dim=d)).abs().mean() for d in (-1, -2))
-    return (y - x).abs().mean() + settings.square_weight * squared + settings.edge_weight * edges, squared.detach()
+    return (
+        (y - x).abs().mean() + settings.square_weight * squared + settings.edge_weight * edges,
+        squared.detach(),
+    )
 
 
-def loss_terms(round_trip, x: torch.Tensor, settings: VAESettings) -> tuple[torch.Tensor, torch.Tensor]:
+def loss_terms(
+    round_trip, x: torch.Tensor, settings: VAESettings
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(loss, mean squared error) of one batch ``x`` (B, 3, H, W) in -1..1.
 
     KL of a diagonal Gaussian from N(0, 1): 0.5 (mean^2 + var - 1 - log var), Kingma and Welling 2014, appendix B.
@@ -75,7 +94,12 @@ def measure(vae, pixels: np.ndarray, batch: int = 16) -> dict[str, object]:
         latents.append(z)
     z = torch.cat(latents)
     psnr = (-10 * torch.cat(errors).log10()).mean().item()
-    return {"psnr": psnr, "mean": z.mean(dim=(0, 2, 3)).tolist(), "std": z.std(dim=(0, 2, 3)).tolist(), "std_all": z.std().item()}
+    return {
+        "psnr": psnr,
+        "mean": z.mean(dim=(0, 2, 3)).tolist(),
+        "std": z.std(dim=(0, 2, 3)).tolist(),
+        "std_all": z.std().item(),
+    }
 
 
 @torch.no_grad()
@@ -101,11 +125,15 @@ def grid(vae, pixels: np.ndarray) -> Image.Image:
     x = data.to_tensor(pixels).to(vae.device)
     y = vae.decode(vae.encode(x).latent_dist.mean).sample.clamp(-1, 1)
     rows = [torch.cat(list(v), dim=-1) for v in (x.cpu(), y.float().cpu())]
-    return Image.fromarray(((torch.cat(rows, dim=-2).permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy())
+    return Image.fromarray(
+        ((torch.cat(rows, dim=-2).permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8).numpy()
+    )
 
 
 @torch.inference_mode()
-def encode_all(vae, images: np.ndarray, work: str, split: str = "train", batch: int = 25) -> np.ndarray:
+def encode_all(
+    vae, images: np.ndarray, work: str, split: str = "train", batch: int = 25
+) -> np.ndarray:
     """Posterior mean and standard deviation of all pictures of a split, scaled: float16 (count, 2, 4, h, w), kept on disk beside the pictures.
 
     The file is made anew when the encoder's weights change.
@@ -116,8 +144,17 @@ def encode_all(vae, images: np.ndarray, work: str, split: str = "train", batch: 
         rows = []
         for i in tqdm(range(0, len(images), batch), desc=f"encoding {split}"):
             with torch.autocast(vae.device.type, torch.bfloat16, enabled=fast_bf16(vae.device)):
-                posterior = vae.encode(data.to_tensor(images[i : i + batch]).to(vae.device, memory_format=torch.channels_last)).latent_dist
-            rows.append((torch.stack([posterior.mean, posterior.std], 1) * vae.config.scaling_factor).half().cpu().numpy())
+                posterior = vae.encode(
+                    data.to_tensor(images[i : i + batch]).to(
+                        vae.device, memory_format=torch.channels_last
+                    )
+                ).latent_dist
+            rows.append(
+                (torch.stack([posterior.mean, posterior.std], 1) * vae.config.scaling_factor)
+                .half()
+                .cpu()
+                .numpy()
+            )
         np.save(path.with_suffix(".new.npy"), np.concatenate(rows))
         path.with_suffix(".new.npy").replace(path)
     return np.load(path)
@@ -126,17 +163,34 @@ def encode_all(vae, images: np.ndarray, work: str, split: str = "train", batch: 
 def train(settings: VAESettings) -> None:
     images = data.pictures("train", settings.pictures, settings.work)
     test = data.pictures("seen", settings.test_pictures, settings.work)
-    vae = (hub.load_part("vae", settings.start_from) if settings.start_from else hub.build_vae()).to(memory_format=torch.channels_last)
-    run = Run("vae", settings, vae, lr=settings.lr, weight_decay=0.0, ema=settings.ema, through=RoundTrip(vae))
+    vae = (
+        hub.load_part("vae", settings.start_from) if settings.start_from else hub.build_vae()
+    ).to(memory_format=torch.channels_last)
+    run = Run(
+        "vae",
+        settings,
+        vae,
+        lr=settings.lr,
+        weight_decay=0.0,
+        ema=settings.ema,
+        through=RoundTrip(vae),
+    )
     next_look = run.elapsed + 180
     for step, rng in run:
         whole = run.progress > 1 - settings.whole
         if whole:
-            batch = images[np.sort(rng.choice(len(images), max(1, settings.batch // 4), replace=False))]
+            batch = images[
+                np.sort(rng.choice(len(images), max(1, settings.batch // 4), replace=False))
+            ]
         else:
             picks = rng.choice(len(images), settings.batch, replace=False)
             corners = rng.integers(0, 128 - settings.crop + 1, (settings.batch, 2))
-            batch = np.stack([images[i, a : a + settings.crop, b : b + settings.crop] for i, (a, b) in zip(picks, corners, strict=True)])
+            batch = np.stack(
+                [
+                    images[i, a : a + settings.crop, b : b + settings.crop]
+                    for i, (a, b) in zip(picks, corners, strict=True)
+                ]
+            )
         x = data.to_tensor(batch).to(run.device, memory_format=torch.channels_last)
         with run.accelerator.autocast():
             loss, mse = loss_terms(run.model, x, settings)
@@ -154,4 +208,6 @@ def train(settings: VAESettings) -> None:
         vae.register_to_config(scaling_factor=round(1 / latents["std_all"], 5))
         grid(vae, test[:8]).save(run.folder / "samples.png")
         hub.save(settings.out, vae=vae)
-        print(f"held-out scenes: {measure(vae, test)}\nscaling_factor = 1 / std of the latents = {vae.config.scaling_factor}")
+        print(
+            f"held-out scenes: {measure(vae, test)}\nscaling_factor = 1 / std of the latents = {vae.config.scaling_factor}"
+        )

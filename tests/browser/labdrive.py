@@ -1,12 +1,12 @@
 """Start JupyterLab on the loopback address and drive it in a headless Chromium, without one fixed sleep.
 
-    with lab(folder) as server, browser() as chromium:
-        page = new_page(chromium)
-        server.open(page, "lesson.ipynb")
-        run_all(page)
-        before = look(page, ".my-control")
-        page.locator(".my-control .noUi-handle").press("ArrowRight")
-        wait_until_changed(page, ".my-control", before)
+with lab(folder) as server, browser() as chromium:
+    page = new_page(chromium)
+    server.open(page, "lesson.ipynb")
+    run_all(page)
+    before = look(page, ".my-control")
+    page.locator(".my-control .noUi-handle").press("ArrowRight")
+    wait_until_changed(page, ".my-control", before)
 """
 
 import contextlib
@@ -22,7 +22,14 @@ from pathlib import Path
 
 WAIT = 180.0  # seconds; every wait is for an event and ends as soon as it is there, so this is only how long a broken test hangs
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_QUIET = ("--no-first-run", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic")
+_QUIET = (
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
+)
 
 
 def missing() -> str | None:
@@ -45,9 +52,13 @@ def browser():
     """A headless Chromium."""
     from playwright.sync_api import sync_playwright
 
-    root = hasattr(os, "geteuid") and os.geteuid() == 0  # Chromium's sandbox refuses to start as root
+    root = (
+        hasattr(os, "geteuid") and os.geteuid() == 0
+    )  # Chromium's sandbox refuses to start as root
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=chromium_path(), args=[*_QUIET, *(["--no-sandbox"] if root else [])])
+        chromium = playwright.chromium.launch(
+            executable_path=chromium_path(), args=[*_QUIET, *(["--no-sandbox"] if root else [])]
+        )
         try:
             yield chromium
         finally:
@@ -83,15 +94,49 @@ def lab(root, python: str = sys.executable, **environment: str):
     """JupyterLab serving the folder `root`, with a home directory of its own; a Server."""
     with tempfile.TemporaryDirectory(prefix="labhome", ignore_cleanup_errors=True) as home:
         places = {f"JUPYTER_{name}_DIR": f"{home}/{name}" for name in ("CONFIG", "DATA", "RUNTIME")}
-        places |= {f"JUPYTERLAB_{name}_DIR": f"{home}/{name}" for name in ("SETTINGS", "WORKSPACES")}
-        log, news = Path(home, "log"), Path(home, "SETTINGS", "@jupyterlab", "apputils-extension", "notification.jupyterlab-settings")
+        places |= {
+            f"JUPYTERLAB_{name}_DIR": f"{home}/{name}" for name in ("SETTINGS", "WORKSPACES")
+        }
+        log, news = (
+            Path(home, "log"),
+            Path(
+                home,
+                "SETTINGS",
+                "@jupyterlab",
+                "apputils-extension",
+                "notification.jupyterlab-settings",
+            ),
+        )
         news.parent.mkdir(parents=True)
-        news.write_text('{"fetchNews": "false"}')  # or a question about it covers a corner of the page
-        command = [python, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1", "--port=0", "--allow-root", "--expose-app-in-browser", f"--ServerApp.root_dir={root}"]
-        quiet = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.extension_manager=readonly"]
-        env = os.environ | {"HOME": home, "USERPROFILE": home, "IPYTHONDIR": f"{home}/ipython"} | places | environment
+        news.write_text(
+            '{"fetchNews": "false"}'
+        )  # or a question about it covers a corner of the page
+        command = [
+            python,
+            "-m",
+            "jupyterlab",
+            "--no-browser",
+            "--ip=127.0.0.1",
+            "--port=0",
+            "--allow-root",
+            "--expose-app-in-browser",
+            f"--ServerApp.root_dir={root}",
+        ]
+        quiet = [
+            "--LabApp.news_url=None",
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+            "--LabApp.extension_manager=readonly",
+        ]
+        env = (
+            os.environ
+            | {"HOME": home, "USERPROFILE": home, "IPYTHONDIR": f"{home}/ipython"}
+            | places
+            | environment
+        )
         with log.open("w") as out:
-            process = subprocess.Popen([*command, *quiet], env=env, stdout=out, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                [*command, *quiet], env=env, stdout=out, stderr=subprocess.STDOUT
+            )
         try:
             yield _started(process, Path(home, "RUNTIME"), log)
         finally:
@@ -126,7 +171,11 @@ def run_all(page, timeout: float = 180) -> None:
         """() => window.jupyterapp.shell.currentWidget.content.widgets.filter((cell) => cell.model.type === 'code' && cell.model.sharedModel.source.trim())
                  .map(({model}) => [model.executionCount, model.outputs.toJSON().filter((o) => o.output_type === 'error').map((o) => `${o.ename}: ${o.evalue}`).join()])"""
     )
-    bad = [(number, count, error) for number, (count, error) in enumerate(cells, 1) if count is None or error]
+    bad = [
+        (number, count, error)
+        for number, (count, error) in enumerate(cells, 1)
+        if count is None or error
+    ]
     assert not bad, f"cells that did not run or failed: {bad}"
 
 
@@ -146,7 +195,9 @@ def ask_kernel(page, code: str) -> str:
 
 def shut_kernel_down(page) -> None:
     page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
-    page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel")
+    page.wait_for_function(
+        "() => !window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel"
+    )
 
 
 def restart_kernel(page) -> None:
@@ -182,7 +233,9 @@ def look(page, selector: str) -> bytes:
 
 def alt(page, selector: str) -> str:
     """The alt text of the picture a control shows now."""
-    return page.locator(selector).first.evaluate("(control) => [...control.querySelectorAll('img')].find((i) => i.offsetParent)?.alt ?? ''")
+    return page.locator(selector).first.evaluate(
+        "(control) => [...control.querySelectorAll('img')].find((i) => i.offsetParent)?.alt ?? ''"
+    )
 
 
 def wait_until(happens, what: str, timeout: float = WAIT):
@@ -199,13 +252,18 @@ def wait_until_shown(page, selector: str, condition: str, given=None, timeout: f
 
     try:
         script = f"([selector, given]) => {{ const element = document.querySelector(selector); return element && ({condition})(element, given); }}"
-        return page.wait_for_function(script, arg=[selector, given], timeout=timeout * 1000).json_value()
+        return page.wait_for_function(
+            script, arg=[selector, given], timeout=timeout * 1000
+        ).json_value()
     except TooLate:
         return None
 
 
 def wait_until_changed(page, selector: str, before: bytes) -> bytes:
-    return wait_until(lambda: (now := look(page, selector)) and now != before and now, f"the picture of {selector} changes")
+    return wait_until(
+        lambda: (now := look(page, selector)) and now != before and now,
+        f"the picture of {selector} changes",
+    )
 
 
 def wait_until_back(page, selector: str, before: bytes) -> None:

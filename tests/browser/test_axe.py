@@ -21,13 +21,19 @@ def findings(page, context=None) -> list[str]:
     """What axe holds for serious or critical, with the places."""
     result = Axe().run(page, context=context)
     assert len(result.response["passes"]) > 5, "axe has looked at something"
-    return [f"{v['impact']} {v['id']}: {v['help']}: {[n['html'][:120] for n in v['nodes'][:3]]}" for v in result.response["violations"] if v["impact"] in ("serious", "critical")]
+    return [
+        f"{v['impact']} {v['id']}: {v['help']}: {[n['html'][:120] for n in v['nodes'][:3]]}"
+        for v in result.response["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
 
 
 def test_axe_finds_what_is_wrong(chromium):
     page = new_page(chromium)
     page.set_content(
-        "<html lang=en><title>t</title><main><h1>t</h1><p style='color: #ccc; background: #fff'>pale</p><img src='data:,'><input type=range>" + "<p>text</p>" * 5 + "</main></html>"
+        "<html lang=en><title>t</title><main><h1>t</h1><p style='color: #ccc; background: #fff'>pale</p><img src='data:,'><input type=range>"
+        + "<p>text</p>" * 5
+        + "</main></html>"
     )
     found = " ".join(findings(page))
     assert "color-contrast" in found and "image-alt" in found and "label" in found
@@ -35,7 +41,16 @@ def test_axe_finds_what_is_wrong(chromium):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["index.html", "notebooks/02_forward_noising.html", sitekit.CONTROLS.replace(".ipynb", ".html"), "sdlearn/noising.py.html", "search.html?q=noise"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "index.html",
+        "notebooks/02_forward_noising.html",
+        sitekit.CONTROLS.replace(".ipynb", ".html"),
+        "sdlearn/noising.py.html",
+        "search.html?q=noise",
+    ],
+)
 def test_pages(chromium, name, scheme):
     page = offline(new_page(chromium))
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
@@ -56,9 +71,17 @@ def test_page_on_a_phone(chromium):
 def test_controls_in_jupyterlab(chromium, tmp_path):
     """Only what stands within our own controls; JupyterLab's own pages are JupyterLab's."""
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in CELLS]
-    cells.append(nbformat.v4.new_code_cell("widgets.MaskCanvas(scenes[3], prompt='a blue boat', repaint=lambda mask, prompt: scenes[4])"))
+    cells.append(
+        nbformat.v4.new_code_cell(
+            "widgets.MaskCanvas(scenes[3], prompt='a blue boat', repaint=lambda mask, prompt: scenes[4])"
+        )
+    )
     notebook = nbformat.v4.new_notebook(cells=cells)
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(notebook, tmp_path / "controls.ipynb")
     with lab(tmp_path) as server:
         page = new_page(chromium)

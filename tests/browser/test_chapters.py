@@ -13,14 +13,31 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from labdrive import bring, browser, drag, lab, missing, new_page, restart_kernel, run_all, shut_kernel_down, wait_until_shown
+from labdrive import (
+    bring,
+    browser,
+    drag,
+    lab,
+    missing,
+    new_page,
+    restart_kernel,
+    run_all,
+    shut_kernel_down,
+    wait_until_shown,
+)
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(missing() is not None, reason=str(missing())),
+]
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 CHAPTERS = sorted(path.name for path in FOLDER.glob("0[0-6]_*.ipynb"))
 SHORT = "02"  # the chapter that is run a second time, in a restarted kernel
-CELLS_SECONDS = 2400  # 03 trains for a minute on two idle cores, and the machine may be busy with other things
+CELLS_SECONDS = (
+    2400  # 03 trains for a minute on two idle cores, and the machine may be busy with other things
+)
 LOOP_SECONDS = 900  # a kernel that starts, a whole denoising loop: seconds on two idle cores
 SHOTS = os.environ.get("SDLEARN_SHOTS")
 # what of a control the reader can see: its pictures, its mask, and what it says
@@ -71,8 +88,14 @@ def test_chapter(server, chromium, name):
 def run_from_the_top(page, name: str) -> None:
     """All cells, in a kernel that has run none: the last has its number, none shows an error or a warning, the kernel is idle."""
     run_all(page, CELLS_SECONDS)
-    page.wait_for_function("() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
-    code = [cell.source for cell in nbformat.read(FOLDER / name, as_version=4).cells if cell.cell_type == "code" and cell.source.strip()]
+    page.wait_for_function(
+        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+    )
+    code = [
+        cell.source
+        for cell in nbformat.read(FOLDER / name, as_version=4).cells
+        if cell.cell_type == "code" and cell.source.strip()
+    ]
     numbers, loud = page.evaluate(
         """() => { const cells = window.jupyterapp.shell.currentWidget.content.widgets.filter((cell) => cell.model.type === 'code').map((cell) => cell.model);
                    const outputs = cells.flatMap((model) => model.outputs.toJSON());
@@ -80,12 +103,21 @@ def run_from_the_top(page, name: str) -> None:
     )
     assert numbers == list(range(1, len(code) + 1))
     assert loud == []
-    assert page.locator(".jp-OutputArea [data-mime-type='application/vnd.jupyter.error'], .jp-OutputArea [data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+    assert (
+        page.locator(
+            ".jp-OutputArea [data-mime-type='application/vnd.jupyter.error'], .jp-OutputArea [data-mime-type='application/vnd.jupyter.stderr']"
+        ).count()
+        == 0
+    )
 
 
 def controls(page, name: str) -> list[str]:
     """A selector for each control on the page, after checking that every cell that makes one shows it and that there is none of a kind unknown here."""
-    code = "\n".join(cell.source for cell in nbformat.read(FOLDER / name, as_version=4).cells if cell.cell_type == "code")
+    code = "\n".join(
+        cell.source
+        for cell in nbformat.read(FOLDER / name, as_version=4).cells
+        if cell.cell_type == "code"
+    )
     made = len(re.findall(r"widgets\.[A-Z]\w+\(", code))
     number = """() => { const all = [...document.querySelectorAll('.jp-OutputArea-output .sd-control')].filter((c) => !c.parentElement.closest('.sd-control'));
                         all.forEach((control, i) => { control.dataset.place = i; });
@@ -99,7 +131,9 @@ def controls(page, name: str) -> list[str]:
 
 def move(page, control: str, name: str) -> list[str]:
     """Move every part of a control by keyboard and one of them by mouse; what did not change the picture, in words."""
-    where = page.locator(control).evaluate("(control) => control.closest('.jp-CodeCell').querySelector('.jp-InputPrompt').textContent")
+    where = page.locator(control).evaluate(
+        "(control) => control.closest('.jp-CodeCell').querySelector('.jp-InputPrompt').textContent"
+    )
     place = f"{name[:2]}-control-{int(control.split(chr(39))[1]):02}"
     page.locator(control).evaluate("(control) => control.scrollIntoView({block: 'center'})")
     photograph(page, f"{place}-before")
@@ -109,28 +143,45 @@ def move(page, control: str, name: str) -> list[str]:
     if page.locator(f"{control} canvas").count():
         faults += paint(page, control)
     bring(page, control)
-    parts = page.locator(control).locator(".noUi-handle:visible, .widget-toggle-button:visible, select:visible, input[type=checkbox]:visible, input[type=text]:visible")
-    inside_panel = page.locator(f"{control} button", has_text="Generate").count() + page.locator(f"{control} canvas").count()
+    parts = page.locator(control).locator(
+        ".noUi-handle:visible, .widget-toggle-button:visible, select:visible, input[type=checkbox]:visible, input[type=text]:visible"
+    )
+    inside_panel = (
+        page.locator(f"{control} button", has_text="Generate").count()
+        + page.locator(f"{control} canvas").count()
+    )
     moved, still = 0, []
     for i in range(parts.count()):
         part = parts.nth(i)
-        kind = part.evaluate("(e) => e.classList.contains('noUi-handle') ? 'slider' : e.tagName === 'BUTTON' ? 'button' : e.tagName === 'SELECT' ? 'choice' : e.type")
+        kind = part.evaluate(
+            "(e) => e.classList.contains('noUi-handle') ? 'slider' : e.tagName === 'BUTTON' ? 'button' : e.tagName === 'SELECT' ? 'choice' : e.type"
+        )
         if inside_panel and kind != "slider":
             continue  # generate and paint have used them
-        label = part.evaluate("(e) => e.getAttribute('aria-label') || e.textContent || e.closest('.jupyter-widgets').querySelector('.widget-label')?.textContent || ''")
+        label = part.evaluate(
+            "(e) => e.getAttribute('aria-label') || e.textContent || e.closest('.jupyter-widgets').querySelector('.widget-label')?.textContent || ''"
+        )
         if not label.strip():
             faults.append(f"{where} a {kind} without a name")
         if not press(page, control, part, kind):
             still.append((label, part, kind))
         moved += 1
     # after no step at all two rules may have made the same picture: so once more, now that the other parts have been moved
-    faults += [f"{where} {kind} {label!r} moved by keyboard: the picture stays" for label, part, kind in still if not press(page, control, part, kind)]
+    faults += [
+        f"{where} {kind} {label!r} moved by keyboard: the picture stays"
+        for label, part, kind in still
+        if not press(page, control, part, kind)
+    ]
     photograph(page, f"{place}-after")
     if not moved:
         faults.append(f"{where} there is nothing to move")
     elif not by_mouse(page, control):
         faults.append(f"{where} moved by mouse: the picture stays")
-    faults += [f"{where} {text}" for text in page.locator(f"{control} .sd-status").all_inner_texts() if "Not possible" in text]
+    faults += [
+        f"{where} {text}"
+        for text in page.locator(f"{control} .sd-status").all_inner_texts()
+        if "Not possible" in text
+    ]
     return faults
 
 
@@ -140,7 +191,12 @@ def seen(page, control: str) -> str:
 
 def changes(page, control: str, before: str) -> str | None:
     """What the reader sees as soon as it is something else; None if it stays."""
-    return wait_until_shown(page, control, f"(control, before) => {{ const now = ({SEEN})(control); return now !== '[]' && now !== before && now; }}", before)
+    return wait_until_shown(
+        page,
+        control,
+        f"(control, before) => {{ const now = ({SEEN})(control); return now !== '[]' && now !== before && now; }}",
+        before,
+    )
 
 
 def press(page, control: str, part, kind: str) -> bool:
@@ -159,9 +215,17 @@ def press(page, control: str, part, kind: str) -> bool:
         return changes(page, control, before) is not None
     if kind in ("choice", "checkbox"):
         before = seen(page, control)
-        part.press("Space" if kind == "checkbox" else "ArrowUp" if part.evaluate("(e) => e.selectedIndex === e.options.length - 1") else "ArrowDown")
+        part.press(
+            "Space"
+            if kind == "checkbox"
+            else "ArrowUp"
+            if part.evaluate("(e) => e.selectedIndex === e.options.length - 1")
+            else "ArrowDown"
+        )
         return changes(page, control, before) is not None
-    low, now, high = (float(part.get_attribute(f"aria-value{end}")) for end in ("min", "now", "max"))
+    low, now, high = (
+        float(part.get_attribute(f"aria-value{end}")) for end in ("min", "now", "max")
+    )
     pictures = first = seen(page, control)
     keys = ["ArrowRight"] * round(high - now) + ["ArrowLeft"] * round(high - low)
     for key in keys:
@@ -177,9 +241,14 @@ def press(page, control: str, part, kind: str) -> bool:
 def by_mouse(page, control: str) -> bool:
     """Drag the first slider towards its farther end; or else click a button that is not pressed, or into the text and type."""
     before, inside = seen(page, control), page.locator(control)
-    slider, button = inside.locator(".noUi-handle:visible").first, inside.locator(".widget-toggle-button[aria-pressed=false]:visible").first
+    slider, button = (
+        inside.locator(".noUi-handle:visible").first,
+        inside.locator(".widget-toggle-button[aria-pressed=false]:visible").first,
+    )
     if slider.count():
-        base = slider.evaluate("(handle) => { const {x, width} = handle.closest('.noUi-base').getBoundingClientRect(); return [x, width]; }")
+        base = slider.evaluate(
+            "(handle) => { const {x, width} = handle.closest('.noUi-base').getBoundingClientRect(); return [x, width]; }"
+        )
         box = slider.bounding_box()
         at = box["x"] + box["width"] / 2
         drag(page, slider, (base[0] + base[1] if at < base[0] + base[1] / 2 else base[0]) - at)
@@ -197,10 +266,19 @@ def generate(page, control: str) -> list[str]:
     panel.get_by_label("Prompt", exact=True).fill("a blue boat by the sea by day")
     panel.get_by_label("Steps", exact=True).fill("8")
     panel.locator("button", has_text="Generate").press("Enter")
-    wait_until_shown(page, f"{control} .sd-status", "(status) => /Done: 8 steps|Not possible/.test(status.textContent)", timeout=LOOP_SECONDS)
+    wait_until_shown(
+        page,
+        f"{control} .sd-status",
+        "(status) => /Done: 8 steps|Not possible/.test(status.textContent)",
+        timeout=LOOP_SECONDS,
+    )
     bring(page, control)
     alt = panel.locator("img:visible").get_attribute("alt")
-    return [] if alt == "Step 8 of 8: a blue boat by the sea by day" else [f"after Generate the picture is {alt!r}"]
+    return (
+        []
+        if alt == "Step 8 of 8: a blue boat by the sea by day"
+        else [f"after Generate the picture is {alt!r}"]
+    )
 
 
 def paint(page, control: str) -> list[str]:
@@ -214,7 +292,12 @@ def paint(page, control: str) -> list[str]:
     page.mouse.up()
     faults = [] if changes(page, control, before) else ["a stroke on the picture is not seen"]
     page.locator(f"{control} button", has_text="Repaint").press("Enter")
-    wait_until_shown(page, f"{control} .sd-status", "(status) => /Done in|Not possible/.test(status.textContent)", timeout=LOOP_SECONDS)
+    wait_until_shown(
+        page,
+        f"{control} .sd-status",
+        "(status) => /Done in|Not possible/.test(status.textContent)",
+        timeout=LOOP_SECONDS,
+    )
     alts = page.locator(f"{control} img:visible").evaluate_all("(all) => all.map((i) => i.alt)")
     return faults + ([] if "repainted:" in alts[-1] else [f"after Repaint there is {alts}"])
 
@@ -236,6 +319,8 @@ def photograph_page(page, name: str) -> None:
     page.evaluate(scroll, 0)
     number, more = 0, bool(SHOTS)
     while more:
-        page.evaluate("async () => { for (let i = 0; i < 4; i++) await new Promise(requestAnimationFrame); }")
+        page.evaluate(
+            "async () => { for (let i = 0; i < 4; i++) await new Promise(requestAnimationFrame); }"
+        )
         photograph(page, f"{name[:2]}-page-{number:02}")
         number, more = number + 1, page.evaluate(scroll, 820)

@@ -7,7 +7,22 @@ import re
 
 import nbformat
 import pytest
-from labdrive import alt, ask_kernel, bring, browser, drag, lab, look, missing, new_page, run_all, shut_kernel_down, wait_until, wait_until_back, wait_until_changed
+from labdrive import (
+    alt,
+    ask_kernel,
+    bring,
+    browser,
+    drag,
+    lab,
+    look,
+    missing,
+    new_page,
+    run_all,
+    shut_kernel_down,
+    wait_until,
+    wait_until_back,
+    wait_until_changed,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
@@ -51,8 +66,14 @@ panel.add_class("t-panel"); panel
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     root = tmp_path_factory.mktemp("lab")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source.strip()) for source in CELLS])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source.strip()) for source in CELLS]
+    )
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(notebook, root / "controls.ipynb")
     with lab(root) as server, browser() as chromium:
         page = new_page(chromium)
@@ -65,21 +86,37 @@ def page(tmp_path_factory):
 def no_script_errors(page):
     page.errors.clear()
     yield
-    alive = page.evaluate("() => Boolean(window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel)")
-    assert [error for error in page.errors if alive or error != "Cannot send"] == []  # ipywidgets complains so when a button is pressed without a kernel
+    alive = page.evaluate(
+        "() => Boolean(window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel)"
+    )
+    assert [
+        error for error in page.errors if alive or error != "Cannot send"
+    ] == []  # ipywidgets complains so when a button is pressed without a kernel
 
 
 def handles(page, control: str):
     return page.locator(f"{control} .noUi-handle")
 
 
-@pytest.mark.parametrize("control, handle", [(".t-frames", 0), (".t-grid", 0), (".t-grid", 1), (".t-words", 0), (".t-live", 0), (".t-live", 1)])
+@pytest.mark.parametrize(
+    "control, handle",
+    [
+        (".t-frames", 0),
+        (".t-grid", 0),
+        (".t-grid", 1),
+        (".t-words", 0),
+        (".t-live", 0),
+        (".t-live", 1),
+    ],
+)
 def test_slider_by_keyboard(page, control, handle):
     bring(page, control)
     before, name = look(page, control), alt(page, control)
     slider = handles(page, control).nth(handle)
     if control == ".t-live" and handle == 1:
-        handles(page, control).nth(0).press("ArrowRight")  # a seed is seen only where there is noise
+        handles(page, control).nth(0).press(
+            "ArrowRight"
+        )  # a seed is seen only where there is noise
         before = wait_until_changed(page, control, before)
     slider.press("ArrowRight")
     changed = wait_until_changed(page, control, before)
@@ -93,7 +130,10 @@ def test_slider_by_keyboard(page, control, handle):
     wait_until(lambda: alt(page, control) == name, "the alt text is back")
 
 
-@pytest.mark.parametrize("control, handle", [(".t-frames", 0), (".t-grid", 0), (".t-grid", 1), (".t-words", 0), (".t-live", 0)])
+@pytest.mark.parametrize(
+    "control, handle",
+    [(".t-frames", 0), (".t-grid", 0), (".t-grid", 1), (".t-words", 0), (".t-live", 0)],
+)
 def test_slider_by_mouse(page, control, handle):
     bring(page, control)
     before = look(page, control)
@@ -109,7 +149,11 @@ def test_held_key_shows_every_frame(page):
     seen = [alt(page, ".t-frames")]
     for _ in range(11):
         handles(page, ".t-frames").press("ArrowRight")
-        seen.append(wait_until(lambda: (now := alt(page, ".t-frames")) != seen[-1] and now, "the next frame"))
+        seen.append(
+            wait_until(
+                lambda: (now := alt(page, ".t-frames")) != seen[-1] and now, "the next frame"
+            )
+        )
     assert seen == [f"Timestep: t = {981 - 80 * i} (picture {i + 1} of 12)" for i in range(12)]
     handles(page, ".t-frames").press("Home")
     wait_until(lambda: alt(page, ".t-frames") == seen[0], "Home goes to the first frame")
@@ -131,25 +175,52 @@ def test_words_by_mouse_and_keyboard(page):
 def test_only_the_picture_of_the_deck_is_seen(page):
     bring(page, ".t-grid")
     bars = page.locator(".sd-frames > .lm-TabBar")
-    assert bars.count() >= 1 + (1 + 3) * 2 and not any(bars.nth(i).is_visible() for i in range(bars.count()))
+    assert bars.count() >= 1 + (1 + 3) * 2 and not any(
+        bars.nth(i).is_visible() for i in range(bars.count())
+    )
     for control, pictures in ((".t-frames", 12), (".t-grid", 12), (".t-words", 12), (".t-live", 1)):
         images = page.locator(f"{control} img")
-        assert [images.nth(i).is_visible() for i in range(images.count())].count(True) == 1 and images.count() == pictures
+        assert [images.nth(i).is_visible() for i in range(images.count())].count(
+            True
+        ) == 1 and images.count() == pictures
 
 
 def test_screen_readers_hear_names_and_states(page):
     bring(page, ".t-frames")
-    names = [handles(page, c).nth(i).get_attribute("aria-label") for c, i in ((".t-frames", 0), (".t-grid", 0), (".t-grid", 1), (".t-words", 0), (".t-live", 0))]
+    names = [
+        handles(page, c).nth(i).get_attribute("aria-label")
+        for c, i in (
+            (".t-frames", 0),
+            (".t-grid", 0),
+            (".t-grid", 1),
+            (".t-words", 0),
+            (".t-live", 0),
+        )
+    ]
     assert names == ["Timestep", "Guidance", "Step", "Step", "t"]
-    wait_until(lambda: handles(page, ".t-frames").get_attribute("aria-valuetext") == "t = 981", "the slider's value is read as it is written")
+    wait_until(
+        lambda: handles(page, ".t-frames").get_attribute("aria-valuetext") == "t = 981",
+        "the slider's value is read as it is written",
+    )
     handles(page, ".t-frames").press("ArrowRight")
-    wait_until(lambda: handles(page, ".t-frames").get_attribute("aria-valuetext") == "t = 901", "and so is the next")
+    wait_until(
+        lambda: handles(page, ".t-frames").get_attribute("aria-valuetext") == "t = 901",
+        "and so is the next",
+    )
     handles(page, ".t-frames").press("ArrowLeft")
-    pressed = [page.locator(".t-words .widget-toggle-button").nth(i).get_attribute("aria-pressed") for i in range(3)]
-    assert pressed == ["true", "false", "false"] and page.locator(".t-words .widget-toggle-buttons").get_attribute("aria-label") == "Word"
+    pressed = [
+        page.locator(".t-words .widget-toggle-button").nth(i).get_attribute("aria-pressed")
+        for i in range(3)
+    ]
+    assert (
+        pressed == ["true", "false", "false"]
+        and page.locator(".t-words .widget-toggle-buttons").get_attribute("aria-label") == "Word"
+    )
     assert page.locator(".t-panel .sd-status").get_attribute("role") == "status"
     for label in ("Prompt", "Seed", "Steps", "Guidance"):
-        assert page.locator(".t-panel").get_by_label(label, exact=True).count() == 1, f"the field {label} has a name"
+        assert page.locator(".t-panel").get_by_label(label, exact=True).count() == 1, (
+            f"the field {label} has a name"
+        )
 
 
 def test_live_picture_after_many_messages(page):
@@ -158,8 +229,13 @@ def test_live_picture_after_many_messages(page):
     before = look(page, ".t-live")
     for _ in range(4):
         handles(page, ".t-live").nth(0).press("ArrowRight")
-    wait_until(lambda: alt(page, ".t-live") == "a scene with noise level 1.0, seed 0", "the last value is drawn")
-    assert ask_kernel(page, "print(live.error, np.array_equal(live.picture, noisy(1.0, 0)))") == "True"
+    wait_until(
+        lambda: alt(page, ".t-live") == "a scene with noise level 1.0, seed 0",
+        "the last value is drawn",
+    )
+    assert (
+        ask_kernel(page, "print(live.error, np.array_equal(live.picture, noisy(1.0, 0)))") == "True"
+    )
     handles(page, ".t-live").nth(0).press("Home")
     wait_until_back(page, ".t-live", before)
 
@@ -194,9 +270,14 @@ def test_prompt_by_mouse_and_stop(page):
     page.locator(".t-panel .widget-label", has_text="Step 3").wait_for()  # it is well under way
     stop.click()
     wait_until(lambda: "Stopped after step" in status(page), "Stop is heard")
-    done = int(re.search(r"after step (\d+) of 900", status(page))[1])  # how many steps a click takes depends on the machine
+    done = int(
+        re.search(r"after step (\d+) of 900", status(page))[1]
+    )  # how many steps a click takes depends on the machine
     assert 3 <= done < 900
-    assert ask_kernel(page, "panel.wait(); print(len(panel.steps), len(panel.images))").split() == [str(done), "1"]  # none came after it
+    assert ask_kernel(page, "panel.wait(); print(len(panel.steps), len(panel.images))").split() == [
+        str(done),
+        "1",
+    ]  # none came after it
     steps.fill("4")
     steps.press("Tab")
 
@@ -209,9 +290,13 @@ def test_prompt_says_what_is_missing(page):
     field.fill("a red house")
 
 
-@pytest.mark.parametrize("control, handle", [(".t-frames", 0), (".t-grid", 0), (".t-grid", 1), (".t-words", 0)])
+@pytest.mark.parametrize(
+    "control, handle", [(".t-frames", 0), (".t-grid", 0), (".t-grid", 1), (".t-words", 0)]
+)
 def test_without_a_kernel_frames_still_scrub(page, control, handle):
-    if page.evaluate("() => Boolean(window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel)"):
+    if page.evaluate(
+        "() => Boolean(window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel)"
+    ):
         shut_kernel_down(page)
     test_slider_by_keyboard(page, control, handle)
     test_slider_by_mouse(page, control, handle)

@@ -24,8 +24,14 @@ canvas.add_class("t-mask"); canvas
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     root = tmp_path_factory.mktemp("lab")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source.strip()) for source in CELLS])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source.strip()) for source in CELLS]
+    )
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(notebook, root / "mask.ipynb")
     with lab(root) as server, browser() as chromium:
         page = new_page(chromium)
@@ -38,7 +44,10 @@ def page(tmp_path_factory):
 
 def cells(page) -> set:
     """The cells that the kernel holds to be masked, as (row, column)."""
-    return {tuple(cell) for cell in json.loads(ask_kernel(page, "print(np.argwhere(canvas.value).tolist())"))}
+    return {
+        tuple(cell)
+        for cell in json.loads(ask_kernel(page, "print(np.argwhere(canvas.value).tolist())"))
+    }
 
 
 def shown(page) -> set:
@@ -59,7 +68,10 @@ def draw(page, *points, shift=False):
     canvas = page.locator(".t-mask canvas")
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
-    where = [(box["x"] + (c + 0.5) * box["width"] / 16, box["y"] + (r + 0.5) * box["height"] / 16) for r, c in points]
+    where = [
+        (box["x"] + (c + 0.5) * box["width"] / 16, box["y"] + (r + 0.5) * box["height"] / 16)
+        for r, c in points
+    ]
     if shift:
         page.keyboard.down("Shift")
     page.mouse.move(*where[0])
@@ -76,9 +88,14 @@ def brush(page, width):
 
 
 def test_the_canvas_lies_on_the_picture(page):
-    over, under = (page.locator(f".t-mask .sd-mask-stage {tag}").first.bounding_box() for tag in ("canvas", "figure img"))
+    over, under = (
+        page.locator(f".t-mask .sd-mask-stage {tag}").first.bounding_box()
+        for tag in ("canvas", "figure img")
+    )
     assert over == pytest.approx(under, abs=1)
-    both_are(page, {(r, c) for r in range(4, 15) for c in range(8, 16)}, "the box that was asked for")
+    both_are(
+        page, {(r, c) for r in range(4, 15) for c in range(8, 16)}, "the box that was asked for"
+    )
 
 
 def test_drawn_by_mouse(page):
@@ -95,7 +112,11 @@ def test_drawn_by_mouse(page):
     page.locator(".t-mask .sd-mask-tools input[type=checkbox]").uncheck()
     brush(page, 3)
     draw(page, (10, 10))
-    both_are(page, {(3, 2), (3, 3), (3, 4)} | {(r, c) for r in (9, 10, 11) for c in (9, 10, 11)}, "a wide brush")
+    both_are(
+        page,
+        {(3, 2), (3, 3), (3, 4)} | {(r, c) for r in (9, 10, 11) for c in (9, 10, 11)},
+        "a wide brush",
+    )
     draw(page, (0, 0), (-3, -3))
     wait_until(lambda: (0, 0) in cells(page), "a stroke that leaves the picture is heard too")
     assert "of its 16 x 16 patches" in page.locator(".t-mask .sd-status").inner_text()
@@ -106,16 +127,28 @@ def test_rectangle_by_keyboard(page):
     both_are(page, {(r, c) for r in range(4, 15) for c in range(9, 16)}, "the left edge moved")
     page.locator(".t-mask .noUi-handle").nth(3).press("ArrowLeft")
     both_are(page, {(r, c) for r in range(4, 14) for c in range(9, 16)}, "the lower edge moved")
-    names = [page.locator(".t-mask .noUi-handle").nth(i).get_attribute("aria-label") for i in range(4)]
+    names = [
+        page.locator(".t-mask .noUi-handle").nth(i).get_attribute("aria-label") for i in range(4)
+    ]
     assert names == ["Left to right"] * 2 + ["Top to bottom"] * 2
 
 
 def test_repaint(page):
     page.locator(".t-mask button", has_text="Repaint").click()
     wait_until(lambda: "Done in" in page.locator(".t-mask .sd-status").inner_text(), "repainted")
-    assert page.locator(".t-mask img").last.get_attribute("alt").endswith("repainted: a red balloon")
-    assert ask_kernel(page, "print(np.array_equal(canvas.picture, repaint(canvas.mask, 'x')))") == "True"
+    assert (
+        page.locator(".t-mask img").last.get_attribute("alt").endswith("repainted: a red balloon")
+    )
+    assert (
+        ask_kernel(page, "print(np.array_equal(canvas.picture, repaint(canvas.mask, 'x')))")
+        == "True"
+    )
     field = page.locator(".t-mask input[type=text]")
     field.fill("")
     page.locator(".t-mask button", has_text="Repaint").press("Enter")
-    wait_until(lambda: "Not possible: Say what to paint." in page.locator(".t-mask .sd-status").inner_text(), "the sentence")
+    wait_until(
+        lambda: (
+            "Not possible: Say what to paint." in page.locator(".t-mask .sd-status").inner_text()
+        ),
+        "the sentence",
+    )

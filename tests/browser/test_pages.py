@@ -46,7 +46,14 @@ def offline(page):
     """Cut the network; what is asked of it all the same is gathered in `page.asked`."""
     page.asked = []
     page.context.set_offline(True)
-    page.context.on("request", lambda request: None if request.url.startswith(("file:", "data:", "blob:")) else page.asked.append(request.url))
+    page.context.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith(("file:", "data:", "blob:"))
+            else page.asked.append(request.url)
+        ),
+    )
     return page
 
 
@@ -66,7 +73,9 @@ def test_nothing_is_asked_of_a_network(chromium, folder):
     """Every chapter and page of the contents: no request but for files, no error of a script, every picture there, formulas in the font that is bundled."""
     page = offline(new_page(chromium))
     go(page, folder, "index.html")
-    names = page.locator(".sidebar-tree a.reference.internal").evaluate_all("(links) => links.map((a) => a.href)")
+    names = page.locator(".sidebar-tree a.reference.internal").evaluate_all(
+        "(links) => links.map((a) => a.href)"
+    )
     assert len(names) >= 8
     for address in names:
         page.goto(address)
@@ -76,14 +85,20 @@ def test_nothing_is_asked_of_a_network(chromium, folder):
         )
         assert broken == []
         if page.locator("math").count():
-            assert page.evaluate("async () => { await document.fonts.ready; return [...document.fonts].some((f) => f.family.includes('STIX') && f.status === 'loaded'); }")
+            assert page.evaluate(
+                "async () => { await document.fonts.ready; return [...document.fonts].some((f) => f.family.includes('STIX') && f.status === 'loaded'); }"
+            )
             assert page.locator("math").first.bounding_box()["width"] > 3
     assert page.errors == [] and page.asked == []
     page.context.close()
 
 
 def chapters(folder: Path) -> list[str]:
-    return [f"notebooks/{path.name}" for path in sorted((folder / "notebooks").glob("[0-9][0-9]_*.html")) if "sd-scrubber" in path.read_text(encoding="utf-8")]
+    return [
+        f"notebooks/{path.name}"
+        for path in sorted((folder / "notebooks").glob("[0-9][0-9]_*.html"))
+        if "sd-scrubber" in path.read_text(encoding="utf-8")
+    ]
 
 
 def test_every_slider_by_keyboard_and_mouse(page, folder):
@@ -97,8 +112,17 @@ def test_every_slider_by_keyboard_and_mouse(page, folder):
             sliders, every, most = scrubber.locator("input[type=range]:visible"), set(), 0
             for which in range(sliders.count()):
                 slider, heard, seen = sliders.nth(which), [], []
-                labels = slider.locator("xpath=..").locator("option").evaluate_all("(all) => all.map((o) => o.label)")
-                assert page.get_by_label(slider.locator("xpath=..").locator("label").inner_text(), exact=True).count() >= 1
+                labels = (
+                    slider.locator("xpath=..")
+                    .locator("option")
+                    .evaluate_all("(all) => all.map((o) => o.label)")
+                )
+                assert (
+                    page.get_by_label(
+                        slider.locator("xpath=..").locator("label").inner_text(), exact=True
+                    ).count()
+                    >= 1
+                )
                 slider.press("Home")
                 for _ in labels:
                     alt, picture = shown(page, number)
@@ -107,7 +131,9 @@ def test_every_slider_by_keyboard_and_mouse(page, folder):
                     seen.append((alt, picture))
                     slider.press("ArrowRight")
                 assert heard == labels, f"{name}, control {number}"
-                assert len({alt for alt, _ in seen}) == len(seen), f"{name}, control {number}: two positions have one alt text"
+                assert len({alt for alt, _ in seen}) == len(seen), (
+                    f"{name}, control {number}: two positions have one alt text"
+                )
                 every, most = every | {picture for _, picture in seen}, max(most, len(seen))
                 box = slider.bounding_box()
                 slider.click(position={"x": 2, "y": box["height"] / 2})
@@ -117,14 +143,21 @@ def test_every_slider_by_keyboard_and_mouse(page, folder):
                 page.mouse.move(box["x"] + box["width"] + 30, box["y"] + box["height"] / 2, steps=5)
                 page.mouse.up()
                 assert shown(page, number) == seen[-1]
-            assert len(every) >= most / 2, f"{name}, control {number}: the picture does not change"  # a shift of 0 looks alike in every channel
+            assert len(every) >= most / 2, (
+                f"{name}, control {number}: the picture does not change"
+            )  # a shift of 0 looks alike in every channel
 
 
 def test_words_by_mouse_and_keyboard(page, folder):
     for name in chapters(folder):
         go(page, folder, name)
         for number in range(page.locator(".sd-scrubber").count()):
-            radios = page.locator(".sd-scrubber").nth(number).locator("fieldset").first.locator("input[type=radio]")
+            radios = (
+                page.locator(".sd-scrubber")
+                .nth(number)
+                .locator("fieldset")
+                .first.locator("input[type=radio]")
+            )
             if radios.count():
                 radios.first.locator("xpath=..").click()
                 first = shown(page, number)
@@ -132,7 +165,10 @@ def test_words_by_mouse_and_keyboard(page, folder):
                 second = shown(page, number)
                 radios.last.locator("xpath=..").click()
                 last = shown(page, number)
-                assert len({first, second, last}) == min(3, radios.count()) and radios.last.is_checked()
+                assert (
+                    len({first, second, last}) == min(3, radios.count())
+                    and radios.last.is_checked()
+                )
                 return
     pytest.fail("no control with buttons on any page")
 
@@ -143,7 +179,9 @@ def test_search_finds_a_chapter(page, folder):
     field.fill("inversion")
     field.press("Enter")
     page.locator("ul.search li").first.wait_for()
-    found = page.locator("ul.search li a").evaluate_all("(links) => links.map((a) => a.getAttribute('href'))")
+    found = page.locator("ul.search li a").evaluate_all(
+        "(links) => links.map((a) => a.getAttribute('href'))"
+    )
     assert any(link.startswith("notebooks/06_editing.html") for link in found)
     page.locator("ul.search li a[href^='notebooks/06_editing.html']").first.click()
     page.wait_for_url("**/06_editing.html*")
@@ -152,7 +190,10 @@ def test_search_finds_a_chapter(page, folder):
 
 def test_search_that_finds_nothing_says_so(page, folder):
     go(page, folder, "search.html?q=zyzzyva")
-    wait_until(lambda: "did not match" in page.locator("#search-results").inner_text(), "the search is over")
+    wait_until(
+        lambda: "did not match" in page.locator("#search-results").inner_text(),
+        "the search is over",
+    )
 
 
 def background(page) -> str:
@@ -198,8 +239,18 @@ def test_phone(chromium, folder):
     """390 pixels: no page is wider than that, the menu opens, a slider stays on the screen and moves."""
     page = offline(new_page(chromium, 390, 844))
     go(page, folder, "index.html")
-    listed = page.locator(".sidebar-tree a.reference.internal").evaluate_all("(links) => links.map((a) => a.href)")
-    others = [(folder / name).as_uri() for name in ("index.html", "notebooks/solutions/01_latent_compression.html", "sdlearn/noising.py.html", "search.html")]
+    listed = page.locator(".sidebar-tree a.reference.internal").evaluate_all(
+        "(links) => links.map((a) => a.href)"
+    )
+    others = [
+        (folder / name).as_uri()
+        for name in (
+            "index.html",
+            "notebooks/solutions/01_latent_compression.html",
+            "sdlearn/noising.py.html",
+            "search.html",
+        )
+    ]
     for address in [*listed, *others]:
         page.goto(address)
         assert page.evaluate("() => document.documentElement.scrollWidth") <= 390, address
@@ -232,7 +283,9 @@ def test_motion_is_reduced_where_it_is_asked_for(page, folder):
 def test_what_is_wider_than_the_page_is_reached_by_keyboard(chromium, folder):
     page = offline(new_page(chromium, 390, 844))
     go(page, folder, "notebooks/02_forward_noising.html")
-    wide = "(all) => all.filter((box) => box.scrollWidth > box.clientWidth).map((box) => box.tabIndex)"
+    wide = (
+        "(all) => all.filter((box) => box.scrollWidth > box.clientWidth).map((box) => box.tabIndex)"
+    )
     boxes = page.locator("pre, .math.block, .table-wrapper")
     assert set(boxes.evaluate_all(wide)) == {0}
     page.context.close()
