@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from sdlearn import hub
+from sdlearn import models
 
 # U-Nets on pixels: side, channels, their multiples level by level, sides with attention, residual blocks a level, channels in.
 # "ADM" is Dhariwal and Nichol 2021 (settings from the README of openai/guided-diffusion); the small ones have Tiny SD's channels.
@@ -97,11 +97,11 @@ def network(name: str, device="meta", dtype: torch.dtype = torch.float16) -> tor
     """One of the networks above with random weights."""
     with torch.device(device):
         if name in PIXELS:
-            net = hub.build_pixel_unet(*PIXELS[name])
+            net = models.build_pixel_unet(*PIXELS[name])
         elif name in ("SD 1.5", "Tiny SD"):
-            net = hub.build_unet(**(hub.SD15_UNET if name == "SD 1.5" else {}))
+            net = models.build_unet(**(models.SD15_UNET if name == "SD 1.5" else {}))
         elif name in ("SD 1.5 decoder", "Tiny SD decoder"):
-            net = hub.build_vae(**(hub.SD15_VAE if name == "SD 1.5 decoder" else {}))
+            net = models.build_vae(**(models.SD15_VAE if name == "SD 1.5 decoder" else {}))
             net.encoder, net.quant_conv = None, None  # only the way back is needed
         else:
             raise ValueError(
@@ -122,7 +122,7 @@ def look(net: torch.nn.Module, side: int, batch: int = 1) -> Callable[[], object
         return lambda: net(x, t)
     words = torch.randn(
         batch,
-        hub.TINY_TEXT["max_position_embeddings"],
+        models.TINY_TEXT["max_position_embeddings"],
         net.config.cross_attention_dim,
         device=device,
         dtype=dtype,

@@ -238,7 +238,7 @@ def _check(
     channels = pipe.unet.config.in_channels
     if channels != pipe.unet.config.out_channels:
         raise ValueError(
-            f'This U-Net reads {channels} channels, a picture and a mask beside the latents: only hub.as_pipeline("inpaint", pipe) can drive it.'
+            f'This U-Net reads {channels} channels, a picture and a mask beside the latents: only models.as_pipeline("inpaint", pipe) can drive it.'
         )
     if not prompts:
         raise ValueError("No prompt: give a string, or a list with at least one.")

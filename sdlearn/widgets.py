@@ -49,9 +49,9 @@ def setup() -> None:
     """Call it first in a notebook: names and keyboard for the controls, and no chatter from the libraries."""
     from IPython.display import display
 
-    from sdlearn import hub
+    from sdlearn import models
 
-    hub.quiet()
+    models.quiet()
     # a script inside text/html runs in JupyterLab, Colab and saved pages, and is dropped silently where scripts are not trusted
     scripts = "".join(
         (Path(__file__).parent / name).read_text(encoding="utf-8")

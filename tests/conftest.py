@@ -41,9 +41,9 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def pipe():
     """A tiny random StableDiffusionPipeline: the real classes, milliseconds a step, pictures of nothing."""
-    from sdlearn import hub
+    from small import random_pipeline
 
-    return hub.random_pipeline()
+    return random_pipeline()
 
 
 @pytest.fixture(scope="session")

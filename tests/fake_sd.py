@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import torch
 from safetensors.torch import save_file
 
-from sdlearn import hub, text
+from sdlearn import hub, models, text
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -57,7 +57,7 @@ INDEX = {
 
 def tokenizer(length: int = 77):
     """A tokenizer of the web's kind: common words (those of our world) are one piece, and thousands of other pieces make up every word there is."""
-    vocabulary, _ = hub.byte_vocabulary()
+    vocabulary, _ = models.byte_vocabulary()
     specials = [t for t in vocabulary if t.startswith("<|")]
     words = text.merges(SimpleNamespace(tokenizer=hub.load_tokenizer()))
     pairs = list(product(ascii_lowercase, repeat=2))
@@ -70,7 +70,7 @@ def tokenizer(length: int = 77):
     pieces = dict.fromkeys(
         [*(t for t in vocabulary if t not in specials), *("".join(m) for m in merges), *specials]
     )
-    return hub.build_tokenizer({t: i for i, t in enumerate(pieces)}, merges, length)
+    return models.build_tokenizer({t: i for i, t in enumerate(pieces)}, merges, length)
 
 
 def parts(shrink: dict = SHRUNKEN, words=None):
@@ -80,7 +80,7 @@ def parts(shrink: dict = SHRUNKEN, words=None):
     ids = {} if words is None else {"vocab_size": len(words)}
     config = CLIPTextConfig(
         **{
-            **hub.SD15_TEXT,
+            **models.SD15_TEXT,
             "hidden_act": "quick_gelu",
             "bos_token_id": 0,
             "eos_token_id": 2,
@@ -91,8 +91,8 @@ def parts(shrink: dict = SHRUNKEN, words=None):
     )
     return {
         "text_encoder": CLIPTextModel(config).eval(),
-        "unet": hub.build_unet(**{**hub.SD15_UNET, **shrink.get("unet", {})}).eval(),
-        "vae": hub.build_vae(**{**hub.SD15_VAE, **shrink.get("vae", {})}).eval(),
+        "unet": models.build_unet(**{**models.SD15_UNET, **shrink.get("unet", {})}).eval(),
+        "vae": models.build_vae(**{**models.SD15_VAE, **shrink.get("vae", {})}).eval(),
     }
 
 
@@ -100,7 +100,7 @@ def folder(
     path: Path, shrink: dict = SHRUNKEN, variant: str | None = "fp16", seed: int = 0
 ) -> Path:
     """Write a model folder, part by part, so that the full size never stands in memory whole. ``variant`` None gives the plain file names."""
-    hub.quiet()
+    models.quiet()
     path.mkdir(parents=True)
     dot = f".{variant}" if variant else ""
     words = tokenizer()

@@ -12,10 +12,13 @@ from tools import site
 
 CONTROLS = "notebooks/07_controls.ipynb"
 LABELS = [f"t = {981 - 80 * i}" for i in range(12)]
+TESTS = str(Path(__file__).parent)  # the notebook runs in a kernel of its own
 CELLS = [
-    """
+    f"""
+import sys; sys.path.append({TESTS!r})
 import numpy as np, ipywidgets as W
-from sdlearn import hub, plots, widgets, world
+from sdlearn import plots, widgets, world
+from small import random_pipeline
 widgets.setup()
 rng = np.random.default_rng(0)
 scenes = [world.draw(world.sample_scene(rng)) for _ in range(12)]
@@ -34,7 +37,7 @@ def noisy(t, seed):
 widgets.LivePicture(noisy, {"t": [0.0, 0.25, 0.5, 0.75, 1.0], "seed": W.IntSlider(3, 0, 99)}, "a scene with noise level {t}, seed {seed}")
 """,
     'widgets.LivePicture(lambda typed: plots.pieces([list(typed)], [[1] * len(typed)]), {"typed": W.Text("zebra", description="Text")}, "The text {typed!r} in boxes")',
-    'widgets.PromptPanel(hub.random_pipeline(), "a red house", steps=4)',
+    'widgets.PromptPanel(random_pipeline(), "a red house", steps=4)',
     'widgets.MaskCanvas(scenes[3], prompt="a blue boat", repaint=lambda mask, prompt: scenes[4])',
     'print("done")',
 ]

@@ -6,14 +6,15 @@ import sys
 
 import pytest
 import torch
+from small import random_pipeline
 
-from sdlearn import costs, hub
+from sdlearn import costs, hub, models
 from tools import bench_gpu
 
 
 @pytest.fixture(scope="module")
 def found():
-    return bench_gpu.measure(hub.random_pipeline, "cpu", steps=2, sides=(), train=(2, 1))
+    return bench_gpu.measure(random_pipeline, "cpu", steps=2, sides=(), train=(2, 1))
 
 
 def test_every_rung_is_measured(found):
@@ -85,7 +86,7 @@ def test_what_does_not_fit_is_left_out(monkeypatch, capsys, error):
 
     monkeypatch.setattr(bench_gpu, "two_pictures", two_pictures)
     monkeypatch.setattr(bench_gpu, "RUNGS", {"whole": ["batch"], "single": ["single"]})
-    found = bench_gpu.measure(hub.random_pipeline, "cpu", steps=1, sides=(), train=(2, 1))
+    found = bench_gpu.measure(random_pipeline, "cpu", steps=1, sides=(), train=(2, 1))
     assert [r["rung"] for r in found["rungs"]] == [
         "whole"
     ] and "single: not enough memory" in capsys.readouterr().err
@@ -99,7 +100,7 @@ def test_when_nothing_fits_nothing_is_written(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A small GPU")
     monkeypatch.setattr(bench_gpu, "_fresh", lambda device: False)
-    monkeypatch.setattr(hub, "random_sd15", lambda *args: hub.random_pipeline())
+    monkeypatch.setattr(models, "random_sd15", lambda *args: random_pipeline())
     monkeypatch.setattr(bench_gpu.memory, "settle", lambda pipe, *args: pipe)
     assert bench_gpu.main(tmp_path / "bench_gpu.json") == 1
     assert (

@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from small import random_pipeline
 
-from sdlearn import compression, hub, notebooks, world
+from sdlearn import compression, hub, models, notebooks, world
 from sdlearn.compression import psnr, to_images, to_tensor
 
 
@@ -38,7 +39,7 @@ def correlated():
 
 def test_compression_ratio_of_the_shipped_shapes():
     """3 f^2 / C = 48 for Tiny SD and for Stable Diffusion, exactly."""
-    for config in (hub.TINY_VAE, dict(hub.TINY_VAE, block_out_channels=(128, 256, 512, 512))):
+    for config in (models.TINY_VAE, dict(models.TINY_VAE, block_out_channels=(128, 256, 512, 512))):
         factor = 2 ** (len(config["block_out_channels"]) - 1)
         assert 3 * factor**2 / config["latent_channels"] == 48
 
@@ -322,7 +323,7 @@ def test_feature_maps_shrink_and_leave_no_hook(pipe, pictures):
 
 
 def test_preview_is_fitted_once_a_model_and_forgotten_with_it():
-    pipe = hub.random_pipeline(seed=3)
+    pipe = random_pipeline(seed=3)
     assert compression.preview_map(pipe) is compression.preview_map(pipe)
     assert compression.preview_map(pipe).shape == (5, 3)
     before = len(compression._MAPS)
@@ -330,7 +331,7 @@ def test_preview_is_fitted_once_a_model_and_forgotten_with_it():
     gc.collect()
     assert len(compression._MAPS) == before - 1
     assert [
-        i.size for i in compression.latent_preview(torch.zeros(2, 4, 8, 6), hub.random_pipeline())
+        i.size for i in compression.latent_preview(torch.zeros(2, 4, 8, 6), random_pipeline())
     ] == [(6, 8)] * 2
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sdlearn import costs, hub
+from sdlearn import costs, models
 
 
 def test_operations_of_a_convolution_and_a_matrix():
@@ -120,4 +120,4 @@ def test_committed_measurements(tmp_path):
 
 
 def test_published_configuration_equals_hubs():
-    assert hub.SD15_UNET["sample_size"] * 8 == hub.SD15_VAE["sample_size"]
+    assert models.SD15_UNET["sample_size"] * 8 == models.SD15_VAE["sample_size"]

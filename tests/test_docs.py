@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import run
-from sdlearn import costs, hub, noising
+from sdlearn import costs, hub, models, noising
 from sdlearn.notebooks import FOLDER
 
 ROOT = Path(__file__).parents[1]
@@ -320,7 +320,10 @@ def test_map_shows_stable_diffusion_as_published():
 
     unet = costs.network("SD 1.5")
     with torch.device("meta"):
-        vae, text = hub.build_vae(**hub.SD15_VAE), CLIPTextModel(CLIPTextConfig(**hub.SD15_TEXT))
+        vae, text = (
+            models.build_vae(**models.SD15_VAE),
+            CLIPTextModel(CLIPTextConfig(**models.SD15_TEXT)),
+        )
     millions = {
         name: sum(p.numel() for p in net.parameters()) / 1e6
         for name, net in (("unet", unet), ("vae", vae), ("text_encoder", text))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sdlearn import compression, editing, hub, sampling, text, world
+from sdlearn import compression, editing, models, sampling, text, world
 from sdlearn.noising import add_noise, make_alphas_cumprod
 from sdlearn.prediction import x0_from_epsilon
 from sdlearn.training import edits, judge
@@ -40,7 +40,7 @@ def last(steps):
 
 
 def pipeline_latents(kind, pipe, sampler, seed, **options):
-    reference = hub.as_pipeline(kind, pipe, sampler)
+    reference = models.as_pipeline(kind, pipe, sampler)
     return reference(
         PROMPT, generator=torch.Generator().manual_seed(seed), output_type="latent", **options
     ).images
@@ -58,7 +58,7 @@ def close(ours, theirs, tolerance=1e-5):
 @pytest.mark.parametrize("steps", [1, 7, 25, 50])
 def test_entry_formula(pipe, steps):
     """N - int(N s) steps are skipped: as diffusers does, for every strength in hundredths."""
-    reference = hub.as_pipeline("img2img", pipe)
+    reference = models.as_pipeline("img2img", pipe)
     reference.scheduler.set_timesteps(steps)
     for strength in (i / 100 for i in range(101)):
         if int(steps * strength) < 1:
@@ -83,7 +83,7 @@ def test_img2img_equals_the_pipeline(pipe, sampler, strength):
 def test_img2img_gives_the_pipelines_pictures(pipe):
     options = {"num_inference_steps": 4, "strength": 0.5, "guidance_scale": 5.0}
     ours = editing.img2img(pipe, scene(), PROMPT, seed=3, **options)
-    theirs = hub.as_pipeline("img2img", pipe)(
+    theirs = models.as_pipeline("img2img", pipe)(
         PROMPT, image=scene(), generator=torch.Generator().manual_seed(3), **options
     ).images
     assert [p.size for p in ours] == [(64, 64)] and np.abs(
@@ -153,7 +153,7 @@ def test_inpaint_equals_the_pipeline(pipe, sampler, strength):
 def test_inpaint_gives_the_pipelines_pictures(pipe):
     options = {"num_inference_steps": 4, "guidance_scale": 5.0}
     ours = editing.inpaint(pipe, scene(), right_half(), PROMPT, seed=3, **options)[0]
-    theirs = hub.as_pipeline("inpaint", pipe)(
+    theirs = models.as_pipeline("inpaint", pipe)(
         PROMPT,
         image=scene(),
         mask_image=right_half(),
@@ -251,7 +251,7 @@ def test_inversion_equals_the_inverse_scheduler(pipe, steps):
     """diffusers' DDIMInverseScheduler, guidance 1; 1e-5 of the scale."""
     from diffusers import DDIMInverseScheduler
 
-    scheduler = DDIMInverseScheduler.from_config(hub.build_scheduler().config)
+    scheduler = DDIMInverseScheduler.from_config(models.build_scheduler().config)
     scheduler.set_timesteps(steps)
     x, states = compression.encode_image(pipe, scene()), text.encode_prompt(pipe, PROMPT)
     for t in scheduler.timesteps:

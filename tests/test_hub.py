@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small import random_pipeline
 
-from sdlearn import hub, sampling
+from sdlearn import hub, models, sampling
 
 PARTS = ("vae", "unet", "text_encoder")
 
@@ -119,7 +120,7 @@ def test_environment_variable_chooses_the_model(model_folder, monkeypatch):
     monkeypatch.setenv("SDLEARN_MODEL", str(model_folder))
     pipe = hub.load_pipeline(device="cpu", dtype=torch.float32)
     assert tuple(pipe.unet.config.block_out_channels) == tuple(
-        hub.random_pipeline().unet.config.block_out_channels
+        random_pipeline().unet.config.block_out_channels
     )
 
 
@@ -180,7 +181,7 @@ def test_parts_are_saved_and_loaded(pipe, tmp_path):
         "num_hidden_layers": 2,
         "projection_dim": 32,
     }
-    clip = hub.build_clip(pipe.tokenizer, text=small, vision={**small, "image_size": 32}).eval()
+    clip = models.build_clip(pipe.tokenizer, text=small, vision={**small, "image_size": 32}).eval()
     hub.save(tmp_path, vae=pipe.vae)
     with pytest.raises(FileNotFoundError, match="incomplete"):
         hub.load_pipeline(tmp_path)
@@ -202,7 +203,7 @@ def test_parts_are_saved_and_loaded(pipe, tmp_path):
     with torch.inference_mode():
         both = loaded.text_encoder(ids)[0], hub.load_part("clip", tmp_path).text_model(ids)[0]
     torch.testing.assert_close(*both, atol=1e-5, rtol=1e-5)
-    assert dict(loaded.scheduler.config).items() >= hub.SCHEDULE.items()
+    assert dict(loaded.scheduler.config).items() >= models.SCHEDULE.items()
     assert len(sampling.sample(loaded, "a red house", num_inference_steps=1, seed=0)) == 1
 
 
@@ -317,7 +318,7 @@ def test_weights_of_another_model(folder):
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm", "euler", "dpm++"])
 def test_schedulers_follow_stable_diffusion(sampler):
-    scheduler = hub.build_scheduler(sampler)
+    scheduler = models.build_scheduler(sampler)
     assert (
         scheduler.config.beta_schedule,
         scheduler.config.beta_start,
@@ -328,7 +329,7 @@ def test_schedulers_follow_stable_diffusion(sampler):
         and scheduler.config.prediction_type == "epsilon"
     )
     assert (
-        hub.build_scheduler(sampler, prediction_type="v_prediction").config.prediction_type
+        models.build_scheduler(sampler, prediction_type="v_prediction").config.prediction_type
         == "v_prediction"
     )
 
@@ -336,25 +337,25 @@ def test_schedulers_follow_stable_diffusion(sampler):
 def test_random_pipeline_is_the_same_each_time_and_leaves_the_seed_alone():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    a, b = hub.random_pipeline(seed=1), hub.random_pipeline(seed=1)
+    a, b = random_pipeline(seed=1), random_pipeline(seed=1)
     assert torch.equal(torch.random.get_rng_state(), before)
     pairs = zip(a.unet.parameters(), b.unet.parameters(), strict=True)
     assert all(torch.equal(x, y) for x, y in pairs)
     assert not torch.equal(
-        next(a.unet.parameters()), next(hub.random_pipeline(seed=2).unet.parameters())
+        next(a.unet.parameters()), next(random_pipeline(seed=2).unet.parameters())
     )
 
 
 def test_tiny_sd_has_the_shape_it_claims():
     """The configuration alone, without trained weights: 48 numbers in, 1 number out; 77 tokens; Stable Diffusion's schedule."""
-    vae, unet = hub.build_vae(), hub.build_unet()
+    vae, unet = models.build_vae(), models.build_unet()
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     side = vae.config.sample_size // factor
     assert side == unet.config.sample_size and unet.config.in_channels == vae.config.latent_channels
     assert vae.config.sample_size**2 * 3 / (side**2 * vae.config.latent_channels) == 48
     assert (
-        unet.config.cross_attention_dim == hub.TINY_TEXT["hidden_size"]
-        and hub.TINY_TEXT["max_position_embeddings"] == 77
+        unet.config.cross_attention_dim == models.TINY_TEXT["hidden_size"]
+        and models.TINY_TEXT["max_position_embeddings"] == 77
     )
     x = torch.zeros(1, unet.config.in_channels, side, side)
     assert (
@@ -385,12 +386,14 @@ print('diffusers' in sys.modules or 'transformers' in sys.modules)"""
     assert out == ["[]", "False"]
 
 
-def test_only_hub_touches_diffusers_and_transformers():
+def test_only_hub_and_models_touch_diffusers_and_transformers():
     package = Path(hub.__file__).parent
     imports = re.compile(r"^\s*(import|from) (diffusers|transformers)\b", re.MULTILINE)
     assert [
-        p.name for p in package.glob("*.py") if imports.search(p.read_text(encoding="utf-8"))
-    ] == ["hub.py"]
+        p.name
+        for p in sorted(package.glob("*.py"))
+        if imports.search(p.read_text(encoding="utf-8"))
+    ] == ["hub.py", "models.py"]
 
 
 @pytest.mark.skipif(

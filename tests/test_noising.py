@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdlearn import hub, noising
+from sdlearn import models, noising
 from sdlearn.noising import (
     add_noise,
     make_alphas_cumprod,
@@ -133,7 +133,7 @@ def test_without_shrinking_the_variance_grows_to_the_sum_of_betas():
 
 @pytest.mark.parametrize("ours, theirs", SCHEDULES.items())
 def test_schedules_equal_diffusers(ours, theirs):
-    scheduler = hub.build_scheduler(beta_schedule=theirs)
+    scheduler = models.build_scheduler(beta_schedule=theirs)
     assert torch.equal(make_alphas_cumprod(ours), scheduler.alphas_cumprod)
     assert torch.equal(make_betas(ours), scheduler.betas)
 
@@ -151,7 +151,7 @@ def test_cosine_schedule_is_the_papers_formula():
 
 
 def test_add_noise_equals_diffusers():
-    scheduler, abar = hub.build_scheduler(), make_alphas_cumprod()
+    scheduler, abar = models.build_scheduler(), make_alphas_cumprod()
     x0, noise = noise_like(5, 4, 8, 8, seed=1), noise_like(5, 4, 8, 8, seed=2)
     t = torch.tensor([0, 1, 500, 998, 999])
     assert torch.equal(add_noise(x0, noise, t, abar), scheduler.add_noise(x0, noise, t))
@@ -308,7 +308,7 @@ def test_rescaled_schedule_ends_in_pure_noise():
 
 def test_rescaled_schedule_equals_diffusers():
     """diffusers goes back through betas, which rounds: 1e-6."""
-    theirs = hub.build_scheduler(rescale_betas_zero_snr=True).alphas_cumprod
+    theirs = models.build_scheduler(rescale_betas_zero_snr=True).alphas_cumprod
     torch.testing.assert_close(
         rescale_zero_terminal_snr(make_alphas_cumprod()), theirs, rtol=0, atol=1e-6
     )

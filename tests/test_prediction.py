@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sdlearn import hub, notebooks, plots, prediction
+from sdlearn import models, notebooks, plots, prediction
 from sdlearn.noising import add_noise, make_alphas_cumprod, make_betas
 
 ABAR = make_alphas_cumprod()
@@ -73,7 +73,7 @@ def test_velocity_turns_picture_and_noise(pair, t):
 @pytest.mark.parametrize("t", LEVELS)
 def test_velocity_equals_diffusers(pair, t):
     x0, noise = (x.float() for x in pair)
-    theirs = hub.build_scheduler(prediction_type="v_prediction").get_velocity(
+    theirs = models.build_scheduler(prediction_type="v_prediction").get_velocity(
         x0, noise, torch.tensor([t])
     )
     torch.testing.assert_close(prediction.v_from(x0, noise, ABAR[t]), theirs, rtol=0, atol=1e-6)
@@ -93,7 +93,7 @@ def test_x0_equals_the_schedulers(pair):
         ),
     }
     for kind, mine in ours.items():
-        scheduler = hub.build_scheduler(prediction_type=kind)
+        scheduler = models.build_scheduler(prediction_type=kind)
         scheduler.set_timesteps(10)
         torch.testing.assert_close(
             mine, scheduler.step(output, t, noisy).pred_original_sample, rtol=0, atol=1e-5
@@ -153,7 +153,7 @@ def test_the_mean_is_the_best_single_answer():
 @pytest.mark.parametrize("dim", [32, 64, 320])
 def test_timestep_embedding_equals_diffusers(dim):
     embed, t = page("timestep-embedding")["timestep_embedding"], torch.arange(T)
-    unet = hub.build_unet(block_out_channels=(dim, dim, dim), norm_num_groups=16)
+    unet = models.build_unet(block_out_channels=(dim, dim, dim), norm_num_groups=16)
     assert torch.equal(embed(t, dim), unet.time_proj(t))
     assert torch.equal(embed(500, dim), embed(t, dim)[500:501])
 
@@ -200,7 +200,7 @@ def test_ddim_loop_equals_diffusers(steps):
     def net(x, t):
         return torch.tanh(x + float(t) / T)
 
-    scheduler = hub.build_scheduler(
+    scheduler = models.build_scheduler(
         trained_betas=make_betas().numpy(), timestep_spacing="trailing", set_alpha_to_one=True
     )
     scheduler.set_timesteps(steps)
@@ -269,7 +269,7 @@ def test_predict_noise_is_noise_whatever_the_network_predicts(pipe, kind):
     with torch.inference_mode():
         raw = pipe.unet(latents, 700, encoder_hidden_states=words).sample
     before = pipe.scheduler
-    pipe.scheduler = hub.build_scheduler(prediction_type=kind)
+    pipe.scheduler = models.build_scheduler(prediction_type=kind)
     try:
         got = prediction.predict_noise(pipe, latents, 700, words)
     finally:

@@ -18,8 +18,9 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from small import random_pipeline
 
-from sdlearn import costs, hub, memory, sampling
+from sdlearn import costs, hub, memory, models, sampling
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted(p.name for p in (ROOT / "notebooks").glob("0*.ipynb"))
@@ -53,12 +54,12 @@ def free(monkeypatch, gb):
 
 
 def library(pipe, sampler="ddim", **changes):
-    return hub.build_pipeline(
+    return models.build_pipeline(
         pipe.vae,
         pipe.text_encoder,
         pipe.tokenizer,
         pipe.unet,
-        hub.build_scheduler(sampler, **changes),
+        models.build_scheduler(sampler, **changes),
     )
 
 
@@ -74,7 +75,7 @@ def largest_difference(ours, theirs):
 
 def test_full_size_has_the_published_number_of_parameters():
     """859,520,964 in the U-Net, 123,060,480 in the text encoder, 83,653,863 in the autoencoder: on the meta device, which takes no memory."""
-    pipe = hub.random_sd15()
+    pipe = models.random_sd15()
     counts = [
         sum(p.numel() for p in part.parameters())
         for part in (pipe.unet, pipe.text_encoder, pipe.vae)
@@ -96,15 +97,15 @@ def test_shrunken_model_differs_from_both_in_every_size(shrunken):
         pipe.vae.config.scaling_factor,
     }
     tiny = {
-        hub.TINY_UNET["sample_size"],
-        hub.TINY_VAE["sample_size"],
-        hub.TINY_UNET["cross_attention_dim"],
+        models.TINY_UNET["sample_size"],
+        models.TINY_VAE["sample_size"],
+        models.TINY_UNET["cross_attention_dim"],
     }
     real = {
-        hub.SD15_UNET["sample_size"],
-        hub.SD15_VAE["sample_size"],
-        hub.SD15_UNET["cross_attention_dim"],
-        hub.SD15_VAE["scaling_factor"],
+        models.SD15_UNET["sample_size"],
+        models.SD15_VAE["sample_size"],
+        models.SD15_UNET["cross_attention_dim"],
+        models.SD15_VAE["scaling_factor"],
     }
     assert len(sizes) == 4 and not sizes & (tiny | real)
     assert (
@@ -255,7 +256,7 @@ def test_inpainting_model_says_what_drives_it(pipe):
     """Its U-Net reads nine channels: our samplers refuse in a sentence, the library's inpainting pipeline runs."""
     from PIL import Image
 
-    unet = hub.build_unet(
+    unet = models.build_unet(
         sample_size=8,
         in_channels=9,
         block_out_channels=(16, 32, 32),
@@ -263,11 +264,11 @@ def test_inpainting_model_says_what_drives_it(pipe):
         norm_num_groups=8,
         cross_attention_dim=32,
     ).eval()
-    nine = hub.build_pipeline(pipe.vae, pipe.text_encoder, pipe.tokenizer, unet)
+    nine = models.build_pipeline(pipe.vae, pipe.text_encoder, pipe.tokenizer, unet)
     with pytest.raises(ValueError, match=r"hub\.as_pipeline\(\"inpaint\", pipe\)"):
         sampling.sample(nine, "a cat")
     picture = Image.new("RGB", (64, 64), "red")
-    made = hub.as_pipeline("inpaint", nine)(
+    made = models.as_pipeline("inpaint", nine)(
         "a cat",
         image=picture,
         mask_image=picture.convert("L").point(lambda _: 255),
@@ -499,7 +500,7 @@ def test_too_little_memory_gives_tiny_sd_and_says_why(shop, shrunken, monkeypatc
     free(monkeypatch, 1.0)
     pipe = hub.load_pipeline("sd15", device="cpu")
     said = capsys.readouterr().out
-    assert pipe.unet.config.sample_size == hub.TINY_UNET["sample_size"]
+    assert pipe.unet.config.sample_size == models.TINY_UNET["sample_size"]
     assert (
         "Tiny SD instead of it: it needs" in said
         and "1.0 GB are free" in said
@@ -508,7 +509,7 @@ def test_too_little_memory_gives_tiny_sd_and_says_why(shop, shrunken, monkeypatc
     free(monkeypatch, 0.01)
     assert (
         hub.load_pipeline(shrunken, device="cpu").unet.config.sample_size
-        == hub.TINY_UNET["sample_size"]
+        == models.TINY_UNET["sample_size"]
     )
 
 
@@ -630,8 +631,8 @@ def out_of_memory_beyond(pipe, rows):
 def test_running_out_of_memory_steps_down_and_goes_on(rows, capsys):
     options = dict(num_inference_steps=3, seed=5)
     prompts = ["a red house", "a cat", "a boat"]
-    want = sampling.sample(hub.random_pipeline(), prompts, **options)
-    pipe = hub.random_pipeline()
+    want = sampling.sample(random_pipeline(), prompts, **options)
+    pipe = random_pipeline()
     seen = out_of_memory_beyond(pipe, rows)
     memory.spare(pipe, "cpu", 100)
     got = sampling.sample(pipe, prompts, **options)
@@ -646,14 +647,14 @@ def test_running_out_of_memory_steps_down_and_goes_on(rows, capsys):
 
 
 def test_library_pipelines_step_down_too(capsys):
-    pipe = hub.random_pipeline()
+    pipe = random_pipeline()
     out_of_memory_beyond(pipe, 2)
     memory.spare(pipe, "cpu", 100)
     assert len(pipe(["a cat", "a boat"], num_inference_steps=1).images) == 2
 
 
 def test_decoder_that_runs_out_of_memory_paints_in_tiles(capsys):
-    pipe = hub.random_pipeline()
+    pipe = random_pipeline()
     decoder, seen = pipe.vae.decoder.forward, []
 
     def forward(z, *args, **kwargs):
@@ -670,7 +671,7 @@ def test_decoder_that_runs_out_of_memory_paints_in_tiles(capsys):
 
 
 def test_memory_that_is_never_enough_gets_its_sentence():
-    pipe = hub.random_pipeline()
+    pipe = random_pipeline()
     out_of_memory_beyond(pipe, 0)
     memory.spare(pipe, "cpu", 100)
     sentence(
@@ -685,7 +686,7 @@ def test_a_deep_copy_is_a_model_of_its_own():
     """Whoever trains a copy of the U-Net must not run the original by accident."""
     import copy
 
-    pipe = hub.random_pipeline()
+    pipe = random_pipeline()
     memory.spare(pipe, "cpu", 2)
     unet, vae = copy.deepcopy(pipe.unet), copy.deepcopy(pipe.vae)
     x, words = torch.ones(3, 4, 8, 8), torch.zeros(3, 77, 32)
@@ -705,7 +706,7 @@ def test_a_deep_copy_is_a_model_of_its_own():
 
 
 def test_other_errors_are_passed_on():
-    pipe = hub.random_pipeline()
+    pipe = random_pipeline()
     memory.spare(pipe, "cpu", 100)
     with pytest.raises(RuntimeError, match=r"size|shape|mat1"):
         pipe.unet(torch.zeros(2, 4, 8, 8), 5, encoder_hidden_states=torch.zeros(2, 77, 5))
@@ -715,7 +716,7 @@ def test_batches_that_are_compared_stay_together(capsys):
     """Chapter 06 lets one row of a batch look at another: such a batch is never cut."""
     from sdlearn.text import record_attention
 
-    pipe = hub.random_pipeline()
+    pipe = random_pipeline()
     memory.spare(pipe, "cpu", 2)
     x, words = torch.zeros(4, 4, 8, 8), torch.zeros(4, 77, 32)
     with torch.no_grad(), record_attention(pipe) as recorder:

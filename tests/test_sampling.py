@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdlearn import hub, sampling
+from sdlearn import models, sampling
 from sdlearn.compression import decode_latents
 from sdlearn.noising import add_noise, make_alphas_cumprod
 from sdlearn.text import encode_prompt
@@ -48,7 +48,7 @@ def run(sampler, x, steps, predict=network, seed=1, start=0, **options):
 
 def run_diffusers(sampler, x, steps, predict=network, seed=1, **options):
     """The same loop with diffusers' scheduler: (timesteps, latents after each step in its own scaling)."""
-    scheduler = hub.build_scheduler(sampler)
+    scheduler = models.build_scheduler(sampler)
     scheduler.set_timesteps(steps)
     generator = torch.Generator().manual_seed(seed)
     options |= {} if sampler == "dpm++" else {"generator": generator}
@@ -90,7 +90,7 @@ def test_each_step_equals_diffusers(sampler):
 def test_euler_and_dpm_steps_equal_diffusers():
     """Euler's latents are scaled back by sqrt(sigma^2 + 1), so that every sampler reports unit variance."""
     x = gauss(2, 4, 8, 8)
-    scheduler = hub.build_scheduler("euler")
+    scheduler = models.build_scheduler("euler")
     scheduler.set_timesteps(10)
     for ours, theirs, sigma in zip(
         run("euler", x, 10), run_diffusers("euler", x, 10)[1], scheduler.sigmas[1:], strict=True
@@ -298,8 +298,8 @@ def test_guidance_formula():
 
 
 def pipeline_latents(pipe, sampler, prompt, **options):
-    reference = hub.build_pipeline(
-        pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, hub.build_scheduler(sampler)
+    reference = models.build_pipeline(
+        pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, models.build_scheduler(sampler)
     )
     generator = torch.Generator().manual_seed(options.pop("seed"))
     return reference(prompt, generator=generator, output_type="latent", **options).images
@@ -524,8 +524,10 @@ def test_may_be_stopped_half_way(pipe):
 
 def test_velocity_models_are_sampled_too(pipe):
     """A pipeline whose scheduler says v_prediction: equal to diffusers' DDIM told the same."""
-    scheduler = hub.build_scheduler("ddim", prediction_type="v_prediction")
-    velocity = hub.build_pipeline(pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, scheduler)
+    scheduler = models.build_scheduler("ddim", prediction_type="v_prediction")
+    velocity = models.build_pipeline(
+        pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, scheduler
+    )
     ours = latents_of(velocity, PROMPT, num_inference_steps=4, seed=3)
     theirs = velocity(
         PROMPT,

@@ -17,7 +17,7 @@ import regex
 import torch
 import torch.nn.functional as F
 
-from sdlearn import compression, hub, sampling, text, world
+from sdlearn import compression, hub, models, sampling, text, world
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "04_text_embedding.ipynb"
 
@@ -33,6 +33,7 @@ def lesson(names: str, **given) -> dict:
         "regex": regex,
         "unicodedata": unicodedata,
         "hub": hub,
+        "models": models,
         "text": text,
         "world": world,
         **given,
@@ -53,7 +54,7 @@ def lesson_function(name: str, **given):
                 for n in ast.parse(cell.source).body
                 if isinstance(n, ast.FunctionDef) and n.name == name
             )
-            space = {"torch": torch, "F": F, "hub": hub, **given}
+            space = {"torch": torch, "F": F, "hub": hub, "models": models, **given}
             exec(compile(ast.Module([node], []), name, "exec"), space)
             return space[name]
     raise AssertionError(f"the notebook no longer defines {name}")
@@ -71,7 +72,7 @@ def clip():
         "projection_dim": 16,
     }
     tokenizer = hub.load_tokenizer()
-    return hub.build_clip(
+    return models.build_clip(
         tokenizer, small, {**small, "image_size": 32, "patch_size": 8}
     ).eval(), tokenizer
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from sdlearn import hub, noising, world
+from sdlearn import hub, models, noising, world
 from sdlearn.training import clip, common, data, evaluate, judge, tokenizer, unet, vae
 
 
 def test_kl_term_equals_diffusers():
     """0.5 (mean^2 + var - 1 - log var) per latent value against DiagonalGaussianDistribution.kl (summed over values), tolerance 1e-5 relative."""
     torch.manual_seed(0)
-    model = hub.build_vae(block_out_channels=(8, 8, 8, 8))
+    model = models.build_vae(block_out_channels=(8, 8, 8, 8))
     x = torch.randn(2, 3, 32, 32)
     settings = vae.VAESettings(square_weight=0.0, edge_weight=0.0, kl_weight=1.0)
     torch.manual_seed(1)
@@ -38,7 +38,7 @@ def test_kl_term_equals_diffusers():
 def test_balanced_channels_have_mean_zero_and_equal_deviation_and_decode_the_same():
     """Latents: |mean| < 1e-4 and equal standard deviations to 1e-4; pictures unchanged to 1e-4."""
     torch.manual_seed(0)
-    model = hub.build_vae(block_out_channels=(8, 8, 8, 8)).eval()
+    model = models.build_vae(block_out_channels=(8, 8, 8, 8)).eval()
     pixels = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), dtype=np.uint8)
     before = vae.measure(model, pixels)
     vae.balance(model, before["mean"], before["std"])
@@ -78,7 +78,7 @@ def test_noisy_one_is_the_loss_of_v():
     latents, noise, guess = torch.randn(3, 3, 4, 8, 8)
     alphas_cumprod, t = noising.make_alphas_cumprod(), torch.tensor([300, 600, 900])
     a = alphas_cumprod[t].view(-1, 1, 1, 1)
-    scheduler = hub.build_scheduler("ddpm")
+    scheduler = models.build_scheduler("ddpm")
     imagined = (scheduler.add_noise(latents, noise, t) - (1 - a).sqrt() * guess) / a.sqrt()
     wanted = (
         (scheduler.get_velocity(imagined, guess, t) - scheduler.get_velocity(latents, noise, t))
@@ -96,7 +96,7 @@ def test_from_wrong_latents_the_true_ones_are_asked_for():
         def forward(self, x, t, encoder_hidden_states):
             a = alphas_cumprod[t].view(-1, 1, 1, 1)
             assert torch.allclose(
-                x, hub.build_scheduler("ddpm").add_noise(shown, noise, t), atol=1e-5
+                x, models.build_scheduler("ddpm").add_noise(shown, noise, t), atol=1e-5
             )
             return type("Out", (), {"sample": (x - a.sqrt() * latents) / (1 - a).sqrt()})
 
@@ -375,9 +375,9 @@ def test_splits_keep_held_out_pairs_out_of_training():
 
 def test_tokenizer_learns_whole_words():
     merges = tokenizer.merges_of(["a red house in the snow"] * 50 + ["a blue house"] * 50, 500)
-    vocab, _ = hub.byte_vocabulary()
+    vocab, _ = models.byte_vocabulary()
     vocab = {t: i for i, t in enumerate([*vocab, *("".join(m) for m in merges)])}
-    made = hub.build_tokenizer(vocab, merges)
+    made = models.build_tokenizer(vocab, merges)
     assert len(made("red house snow blue", add_special_tokens=False).input_ids) == 4
     assert len(made("zebra", add_special_tokens=False).input_ids) > 1
 

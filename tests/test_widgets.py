@@ -543,7 +543,7 @@ def test_setup_shows_the_patch_and_quietens(monkeypatch):
     monkeypatch.setattr(
         "IPython.display.display", lambda data, **options: shown.append((data, options))
     )
-    monkeypatch.setattr("sdlearn.hub.quiet", lambda: quiet.append(True))
+    monkeypatch.setattr("sdlearn.models.quiet", lambda: quiet.append(True))
     widgets.setup()
     ((data, options),) = shown
     assert (

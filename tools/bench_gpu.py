@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from sdlearn import costs, hub, memory, sampling
+from sdlearn import costs, hub, memory, models, sampling
 from sdlearn.noising import add_noise
 from tools.bench import GUIDANCE, PROMPT, STEPS
 
@@ -62,14 +62,17 @@ def two_pictures(pipe, device: str, steps: int = STEPS) -> dict:
 
 def training_speed(device: str, batch: int = 128, steps: int = 100) -> dict:
     """Pictures a second that Tiny SD's U-Net learns from, in bfloat16, latents and words given: {"batch", "pictures_per_second", "peak_gb"}."""
-    unet = hub.build_unet().to(device)
+    unet = models.build_unet().to(device)
     optimiser = torch.optim.AdamW(unet.parameters(), lr=1e-5)
-    config, abar = unet.config, hub.build_scheduler().alphas_cumprod.to(device)
+    config, abar = unet.config, models.build_scheduler().alphas_cumprod.to(device)
     x0, noise = torch.randn(
         2, batch, config.in_channels, config.sample_size, config.sample_size, device=device
     )
     words = torch.randn(
-        batch, hub.TINY_TEXT["max_position_embeddings"], config.cross_attention_dim, device=device
+        batch,
+        models.TINY_TEXT["max_position_embeddings"],
+        config.cross_attention_dim,
+        device=device,
     )
 
     def run(count: int) -> float:
@@ -185,7 +188,7 @@ def main(out: Path = OUT) -> int:
         "torch": torch.__version__,
     }
     try:
-        found |= measure(lambda: hub.random_sd15("cuda", torch.float16, tokenizer), "cuda")
+        found |= measure(lambda: models.random_sd15("cuda", torch.float16, tokenizer), "cuda")
     except MemoryError as sentence:
         print(f"bench-gpu: {sentence}", file=sys.stderr)
         return 1

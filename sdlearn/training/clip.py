@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sdlearn import hub, world
+from sdlearn import hub, models, world
 from sdlearn.training import data
 from sdlearn.training.common import Run, Settings
 
@@ -174,11 +174,11 @@ def train(settings: CLIPSettings) -> None:
     fresh = (
         hub.load_part("clip", settings.start_from)
         if settings.start_from
-        else hub.build_clip(tokenizer)
+        else models.build_clip(tokenizer)
     )
     run = Run("clip", settings, fresh, lr=settings.lr, weight_decay=settings.weight_decay, ema=0.99)
     if run.device.type == "cpu":
-        hub.plain_attention(run.raw)
+        models.plain_attention(run.raw)
     teacher = (
         hub.load_part("clip", settings.start_from).to(run.device).text_model
         if settings.hold

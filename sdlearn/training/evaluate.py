@@ -17,7 +17,7 @@ from scipy import stats
 from skimage.metrics import structural_similarity
 from tqdm.auto import tqdm
 
-from sdlearn import compression, hub, sampling, world
+from sdlearn import compression, hub, models, sampling, world
 from sdlearn.training import clip, data
 from sdlearn.training import judge as judging
 from sdlearn.training.common import Settings, hardware
@@ -340,7 +340,7 @@ MIT, weights and pictures included. No picture or text of anybody else went into
 
 def _words() -> list[str]:
     tokenizer = hub.load_tokenizer()
-    base = hub.byte_vocabulary()[0]
+    base = models.byte_vocabulary()[0]
     pieces = [t for t in tokenizer.get_vocab() if t.endswith("</w>") and t not in base]
     said = {
         w

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, pre_tokenizers, trainers
+from tokenizers.models import BPE
 
-from sdlearn import hub, world
+from sdlearn import models, world
 from sdlearn.training import data
 from sdlearn.training.common import Settings
 
@@ -27,8 +28,8 @@ class TokenizerSettings(Settings):
 
 def merges_of(captions: list[str], limit: int) -> list[tuple[str, str]]:
     """The merges that byte-pair encoding learns from captions, in order of priority."""
-    base, _ = hub.byte_vocabulary()
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    base, _ = models.byte_vocabulary()
+    tokenizer = Tokenizer(BPE(end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(WORDS), "removed", invert=True),
@@ -49,11 +50,11 @@ def train(settings: TokenizerSettings) -> None:
     rng = np.random.default_rng(settings.seed)
     captions = [world.caption(data.scene("train", i), rng) for i in range(settings.captions)]
     merges = merges_of(captions, settings.merges)
-    vocab, _ = hub.byte_vocabulary()
+    vocab, _ = models.byte_vocabulary()
     specials = ["<|startoftext|>", "<|endoftext|>"]
     pieces = [t for t in vocab if t not in specials] + ["".join(m) for m in merges] + specials
     vocab = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
-    tokenizer = hub.build_tokenizer(vocab, merges)
+    tokenizer = models.build_tokenizer(vocab, merges)
     folder = Path(settings.out) / "tokenizer"
     tokenizer.save_pretrained(folder)
     # transformers 4 reads these two files instead of tokenizer.json

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sdlearn import compression, hub, noising, sampling, text, world
+from sdlearn import compression, hub, models, noising, sampling, text, world
 from sdlearn.prediction import predict_noise, x0_from_epsilon
 from sdlearn.training import data
 from sdlearn.training.common import Run, Settings
@@ -161,12 +161,12 @@ def train(settings: UNetSettings) -> None:
     fresh = (
         hub.load_part("unet", settings.start_from)
         if settings.start_from
-        else hub.build_unet(cross_attention_dim=text_encoder.config.hidden_size)
+        else models.build_unet(cross_attention_dim=text_encoder.config.hidden_size)
     )
     unet = fresh.to(memory_format=torch.channels_last)
     run = Run("unet", settings, unet, lr=settings.lr, flat=settings.flat, ema=settings.ema)
     if run.device.type == "cpu":
-        hub.plain_attention(unet)
+        models.plain_attention(unet)
     vae = vae.to(run.device, memory_format=torch.channels_last)
     stored = np.stack(
         [
@@ -175,7 +175,7 @@ def train(settings: UNetSettings) -> None:
         ]
     )  # (twins, count, mean and std, 4, h, w)
     alphas_cumprod = noising.make_alphas_cumprod().to(run.device)
-    pipe = hub.build_pipeline(vae, text_encoder.to(run.device), tokenizer, run.best)
+    pipe = models.build_pipeline(vae, text_encoder.to(run.device), tokenizer, run.best)
     model = torch.compile(run.model) if settings.compile else run.model
     next_look = run.elapsed + 600
     for step, rng in run:

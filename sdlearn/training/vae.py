@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from sdlearn import hub
+from sdlearn import hub, models
 from sdlearn.training import data
 from sdlearn.training.common import Run, Settings, fast_bf16
 
@@ -164,7 +164,7 @@ def train(settings: VAESettings) -> None:
     images = data.pictures("train", settings.pictures, settings.work)
     test = data.pictures("seen", settings.test_pictures, settings.work)
     vae = (
-        hub.load_part("vae", settings.start_from) if settings.start_from else hub.build_vae()
+        hub.load_part("vae", settings.start_from) if settings.start_from else models.build_vae()
     ).to(memory_format=torch.channels_last)
     run = Run(
         "vae",

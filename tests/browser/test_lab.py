@@ -4,6 +4,7 @@ One notebook with one control of each kind is run once; each test leaves the pic
 """
 
 import re
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -26,9 +27,12 @@ from labdrive import (
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
+TESTS = str(Path(__file__).parents[1])  # the notebook runs in a kernel of its own
 CELLS = [
-    """
-from sdlearn import hub, plots, widgets, world
+    f"""
+import sys; sys.path.append({TESTS!r})
+from small import random_pipeline
+from sdlearn import plots, widgets, world
 import ipywidgets as W, numpy as np
 widgets.setup()
 rng = np.random.default_rng(0)
@@ -57,7 +61,7 @@ live = widgets.LivePicture(noisy, {"t": [0.0, 0.25, 0.5, 0.75, 1.0], "seed": W.I
 live.add_class("t-live"); live
 """,
     """
-panel = widgets.PromptPanel(hub.random_pipeline(), "a red house", steps=4)
+panel = widgets.PromptPanel(random_pipeline(), "a red house", steps=4)
 panel.add_class("t-panel"); panel
 """,
 ]
