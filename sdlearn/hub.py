@@ -13,17 +13,30 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from sdlearn import memory
-from sdlearn.models import build_scheduler, quiet
+from sdlearn.models import SAMPLERS, build_scheduler, quiet
 
 TINY_SD = Path(__file__).parent / "tiny_sd"
 LOCK = threading.RLock()
 """Held by every function that runs a model: widget callbacks arrive in other threads, and schedulers and capturing layers hold state."""
 
 TESTED = {"torch": "2.13.0", "diffusers": "0.42.1", "transformers": "5.23.0"}
+
+
+class Defaults(NamedTuple):
+    """How a model is best sampled where nothing else is asked for."""
+
+    guidance_scale: float
+    sampler: str  # "ddim", "ddpm", "euler" or "dpm++"
+    num_inference_steps: int
+
+
+STABLE_DIFFUSION = Defaults(7.5, "dpm++", 25)
+"""For models that say nothing: the scale of Stable Diffusion's model cards, 25 steps of DPM++."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,7 @@ class Model:
     revisions: tuple[str, ...] = ()  # a commit for each hub id: everybody gets the same files
     side: int = 64  # of the latents
     note: str = ""  # what to know before sampling with it
+    defaults: Defaults = STABLE_DIFFUSION
 
     @property
     def memory_gb(self) -> float:
@@ -69,6 +83,7 @@ MODELS = {
         ("stabilityai/sd-turbo",), "SD-Turbo, distilled to 1 to 4 steps, 512 x 512", "Stability AI's own; for commercial use see stability.ai/license", 2.6, (0.68, 1.73, 0.17),
         revisions=("b261bac6fd2cf515557d5d0707481eafa0485ec2",),
         note='One step as its authors take it is num_inference_steps=1, sampler="euler", guidance_scale=1; other settings stop at noise levels it was not distilled for.',
+        defaults=Defaults(1.0, "euler", 1),
     ),
 }  # fmt: skip
 
@@ -261,7 +276,47 @@ def load_pipeline(
         return load_pipeline(TINY_SD)
     if dtype is None:
         dtype = torch.float16 if kind == "cuda" or "half" in taken else torch.float32
-    return memory.settle(_from_folder(folder, dtype), device, plan)
+    pipe = memory.settle(_from_folder(folder, dtype), device, plan)
+    pipe.defaults = card.defaults if card else read_defaults(folder)
+    return pipe
+
+
+def defaults_of(pipe) -> Defaults:
+    """How this pipeline is best sampled: what its folder says, else :data:`STABLE_DIFFUSION`."""
+    return getattr(pipe, "defaults", STABLE_DIFFUSION)
+
+
+def read_defaults(folder: str | os.PathLike) -> Defaults:
+    """What ``defaults.json`` beside the weights says; :data:`STABLE_DIFFUSION` where there is none.
+
+    Raises:
+        ValueError: if the file holds anything but the three fields in their ranges.
+    """
+    path = Path(folder) / "defaults.json"
+    if not path.is_file():
+        return STABLE_DIFFUSION
+    try:
+        found = Defaults(**json.loads(path.read_text(encoding="utf-8")))
+        good = (
+            math.isfinite(found.guidance_scale)
+            and found.sampler in SAMPLERS
+            and 1 <= found.num_inference_steps <= 1000
+            and type(found.num_inference_steps) is int
+        )
+    except (ValueError, TypeError, OSError, RecursionError):
+        good = False
+    if not good:
+        raise ValueError(
+            f"{path} must hold a guidance_scale, a sampler ({', '.join(SAMPLERS)}) and "
+            "num_inference_steps from 1 to 1000: mend it, or delete it."
+        )
+    return found
+
+
+def write_defaults(folder: str | os.PathLike, defaults: Defaults) -> None:
+    """Write ``defaults.json``, which :func:`load_pipeline` keeps for the pipeline."""
+    text = json.dumps(defaults._asdict(), indent=2) + "\n"
+    (Path(folder) / "defaults.json").write_text(text, encoding="utf-8")
 
 
 def _from_folder(folder: Path, dtype: torch.dtype):
@@ -467,6 +522,8 @@ def save(folder: str | os.PathLike, *, vae=None, unet=None, clip=None) -> None:
                 json.dumps({**json.loads(path.read_text()), "dtype": "float32"}, indent=2) + "\n"
             )
     build_scheduler().save_pretrained(folder / "scheduler")
+    if not (folder / "defaults.json").exists():  # trained anew: Tiny SD's, until they are measured
+        write_defaults(folder, read_defaults(TINY_SD))
     parts = {"vae": ("diffusers", "AutoencoderKL"), "unet": ("diffusers", "UNet2DConditionModel"), "scheduler": ("diffusers", "DDIMScheduler"),
              "text_encoder": ("transformers", "CLIPTextModel"), "tokenizer": ("transformers", "CLIPTokenizer"),
              "safety_checker": (None, None), "feature_extractor": (None, None)}  # fmt: skip

@@ -93,6 +93,14 @@ SCHEDULE = dict(
 )
 
 
+SAMPLERS = {  # our names, and diffusers' classes
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+}
+
+
 def build_vae(**changes):
     """A fresh AutoencoderKL with random weights, Tiny SD's shape unless ``changes`` say otherwise."""
     from diffusers import AutoencoderKL
@@ -164,13 +172,7 @@ def build_scheduler(sampler: str = "ddim", **changes):
     import diffusers
 
     quiet()  # or it would list the settings that some of them do not have
-    names = {
-        "ddim": "DDIMScheduler",
-        "ddpm": "DDPMScheduler",
-        "euler": "EulerDiscreteScheduler",
-        "dpm++": "DPMSolverMultistepScheduler",
-    }
-    return getattr(diffusers, names[sampler]).from_config({**SCHEDULE, **changes})
+    return getattr(diffusers, SAMPLERS[sampler]).from_config({**SCHEDULE, **changes})
 
 
 def build_pipeline(vae, text_encoder, tokenizer, unet, scheduler=None):

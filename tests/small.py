@@ -44,4 +44,6 @@ def random_pipeline(seed: int = 0, width: int = 32):
             norm_num_groups=8,
             cross_attention_dim=width,
         )
-    return models.build_pipeline(vae.eval(), text.eval(), tokenizer, unet.eval())
+    pipe = models.build_pipeline(vae.eval(), text.eval(), tokenizer, unet.eval())
+    pipe.defaults = hub.read_defaults(hub.TINY_SD)
+    return pipe

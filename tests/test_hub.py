@@ -313,6 +313,41 @@ def test_weights_of_another_model(folder):
     refused(folder, ValueError, "its files do not fit together")
 
 
+# --------------------------------------------------------------------------------- how a model is best sampled
+
+
+def test_defaults_come_with_the_model(pipe, folder, monkeypatch):
+    """Beside the weights, or from the table; what says nothing is sampled as Stable Diffusion is."""
+    assert hub.defaults_of(hub.load_pipeline(folder, device="cpu")) == hub.STABLE_DIFFUSION
+    own = hub.Defaults(2.0, "dpm++", 5)
+    hub.write_defaults(folder, own)
+    assert hub.defaults_of(hub.load_pipeline(folder, device="cpu")) == own
+    assert hub.MODELS["sd-turbo"].defaults == hub.Defaults(1.0, "euler", 1)
+    assert hub.read_defaults(hub.TINY_SD) != hub.STABLE_DIFFUSION
+    other = models.build_pipeline(pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet)
+    assert hub.defaults_of(other) == hub.STABLE_DIFFUSION
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"guidance_scale": 5}',
+        '{"guidance_scale": NaN, "sampler": "ddim", "num_inference_steps": 25}',
+        '{"guidance_scale": 5, "sampler": "magic", "num_inference_steps": 25}',
+        '{"guidance_scale": 5, "sampler": "ddim", "num_inference_steps": 0}',
+        '{"guidance_scale": 5, "sampler": "ddim", "num_inference_steps": 2.5}',
+        '{"guidance_scale": "5", "sampler": [], "num_inference_steps": 2}',
+        "[" * 100_000,
+    ],
+)
+def test_defaults_that_make_no_sense(folder, text):
+    (folder / "defaults.json").write_text(text)
+    refused(folder, ValueError, r"defaults\.json must hold a guidance_scale")
+
+
 # -------------------------------------------------------------------------------------------------------------- what is built
 
 

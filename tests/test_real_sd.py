@@ -265,7 +265,7 @@ def test_inpainting_model_says_what_drives_it(pipe):
         cross_attention_dim=32,
     ).eval()
     nine = models.build_pipeline(pipe.vae, pipe.text_encoder, pipe.tokenizer, unet)
-    with pytest.raises(ValueError, match=r"hub\.as_pipeline\(\"inpaint\", pipe\)"):
+    with pytest.raises(ValueError, match=r"models\.as_pipeline\(\"inpaint\", pipe\)"):
         sampling.sample(nine, "a cat")
     picture = Image.new("RGB", (64, 64), "red")
     made = models.as_pipeline("inpaint", nine)(
