@@ -1,0 +1,396 @@
+"""Tiny SD for the live page: ``python -m tools.web_model [FOLDER]``; ``run.py site`` calls it too.
+
+Each network becomes an ONNX file with its weights stored in half precision (as they ship, so
+nothing is lost) and a Cast behind each: onnxruntime folds the casts when it opens the file and
+computes in float32. Every file is written twice, as gzip for pages that come from a server, and
+as a script that holds the same in base64, the only thing that a page opened from a disk may load.
+Before anything is handed out, Node runs the files and the pictures are compared with torch's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import gzip
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sdlearn import compression, hub, load_pipeline, sampling, text, world
+from tools.notebooks import ROOT
+
+WEB = ROOT / "web"
+ORT = WEB / "node_modules" / "onnxruntime-web"
+LEAST = 1024  # numbers in a weight that is worth storing in half precision
+OPSET = 17
+QUICK = {"num_inference_steps": 5, "guidance_scale": 1.5, "sampler": "dpm++"}
+CHECKS = (
+    ("a red house in the snow at night", 0, "ddim"),
+    ("a yellow cat and a blue boat by the sea at sunset", 7, "dpm++"),
+    ("an Ünknown zebra's 3 balloons", 2**32 - 1, "euler"),
+)
+TOLERANCE = 1  # levels of 255 by which a pixel may differ from the notebook's
+
+
+class Missing(RuntimeError):
+    """The live page cannot be built here; the message says what is missing."""
+
+
+class Part(torch.nn.Module):
+    """A network with plain tensors in and out, as ``torch.onnx`` wants it."""
+
+    def __init__(self, net: torch.nn.Module, run: Callable):
+        super().__init__()
+        self.net, self.run = net, run
+
+    def forward(self, *inputs: torch.Tensor):
+        return self.run(self.net, *inputs)
+
+
+# ------------------------------------------------------------------------------------- networks
+
+
+def blocks(unet) -> list[tuple[str, torch.nn.Module]]:
+    """The U-Net's blocks from the noisy latents down and up again, by name."""
+    return [
+        ("in", unet.conv_in),
+        *((f"down_{i + 1}", block) for i, block in enumerate(unet.down_blocks)),
+        ("middle", unet.mid_block),
+        *((f"up_{i + 1}", block) for i, block in enumerate(unet.up_blocks)),
+    ]
+
+
+def unet_part(pipe) -> tuple[Part, list[dict]]:
+    """The U-Net with what the page shows of its inside, and the sizes of its blocks.
+
+    Outputs: noise (B, 4, h, w); maps (tokens, side, side), where each token was read in the last
+    picture of the batch; and for each block the root mean square over its channels, (h, w).
+    """
+    unet, recorder, answers = pipe.unet, text.AttentionRecorder(), {}
+
+    def keep(name: str):
+        def hook(_module, _inputs, out):
+            answers[name] = out[0] if isinstance(out, tuple) else out
+
+        return hook
+
+    for name, block in blocks(unet):
+        block.register_forward_hook(keep(name))
+    unet.set_attn_processor(
+        {
+            name: recorder if ".attn2." in name else old
+            for name, old in unet.attn_processors.items()
+        }
+    )
+
+    def run(net, latents, t, states):
+        noise = net(latents, t, encoder_hidden_states=states).sample
+        maps = text.average_maps(recorder.take())[-1]
+        return noise, maps, *(a[-1].square().mean(0).sqrt() for a in answers.values())
+
+    part = Part(unet, run)
+    with torch.no_grad():
+        part(*examples(pipe)["unet"])
+    shapes = {name: answer.shape for name, answer in answers.items()}
+    return part, [{"name": n, "channels": s[1], "side": s[2]} for n, s in shapes.items()]
+
+
+def examples(pipe) -> dict[str, tuple[torch.Tensor, ...]]:
+    """Inputs of each network, of the shapes that the page uses."""
+    config, length = pipe.unet.config, pipe.tokenizer.model_max_length
+    latents = torch.zeros(2, config.in_channels, config.sample_size, config.sample_size)
+    side = compression.picture_size(pipe)
+    return {
+        "text_encoder": (torch.zeros(2, length, dtype=torch.int64),),
+        "unet": (latents, torch.ones(1), torch.zeros(2, length, config.cross_attention_dim)),
+        "vae_decoder": (latents[:1],),
+        "judge": (torch.zeros(1, 3, side, side),),
+    }
+
+
+def half_weights(model):
+    """The ONNX model with large weights in half precision, each with a Cast back to float32."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    for weight in model.graph.initializer:
+        if weight.data_type == TensorProto.FLOAT and np.prod(weight.dims) >= LEAST:
+            stored = f"{weight.name}.f16"
+            cast = helper.make_node("Cast", [stored], [weight.name], to=TensorProto.FLOAT)
+            model.graph.node.append(cast)
+            values = numpy_helper.to_array(weight).astype(np.float16)
+            weight.CopyFrom(numpy_helper.from_array(values, stored))
+    model.graph.node.extend(nodes)
+    return model
+
+
+def swap_last(graph, x):
+    """How ``tensor.mT`` is said in ONNX; the exporter has no word for it."""
+    axes = list(range(x.type().dim()))
+    return graph.op("Transpose", x, perm_i=[*axes[:-2], axes[-1], axes[-2]])
+
+
+def to_onnx(part: Part, inputs: tuple, names: list[str], outputs: list[str]) -> bytes:
+    """One network as the bytes of an .onnx file."""
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the tracer speaks of branches that never change here
+        path = Path(folder, "raw.onnx")
+        torch.onnx.register_custom_op_symbolic("aten::mT", swap_last, OPSET)
+        torch.onnx.export(
+            part.eval(),
+            inputs,
+            path,
+            input_names=names,
+            output_names=outputs,
+            dynamo=False,
+            opset_version=OPSET,
+        )
+        return half_weights(onnx.load(path)).SerializeToString()
+
+
+def networks(pipe, judge) -> tuple[dict[str, bytes], list[dict]]:
+    """The .onnx files by name, and the sizes of the U-Net's blocks."""
+    inputs, factor = examples(pipe), pipe.vae.config.scaling_factor
+    encoder = Part(pipe.text_encoder, lambda net, ids: net(ids)[0])
+    decoder = Part(pipe.vae, lambda net, x: net.decode(x / factor).sample)
+    files = {
+        "text_encoder": to_onnx(encoder, inputs["text_encoder"], ["ids"], ["states"]),
+        "vae_decoder": to_onnx(decoder, inputs["vae_decoder"], ["latents"], ["pixels"]),
+    }
+    part, levels = unet_part(pipe)
+    outputs = ["noise", "maps", *(level["name"] for level in levels)]
+    files["unet"] = to_onnx(part, inputs["unet"], ["latents", "t", "text"], outputs)
+    if judge is not None:
+        heads = ["kind", "colour", "place", "time"]
+        part = Part(judge, lambda net, x: [net(x)[h].softmax(-1) for h in heads])
+        files["judge"] = to_onnx(part, inputs["judge"], ["pixels"], heads)
+    return {f"{name}.onnx": data for name, data in files.items()}, levels
+
+
+def find_judge(folder: Path):
+    """The judge that belongs to this model, or None where its world is not this copy's world."""
+    from sdlearn.training import judge
+
+    beside = folder / "judge.safetensors"
+    try:
+        return judge.load(beside) if beside.exists() else judge.load()
+    except (FileNotFoundError, RuntimeError):
+        return None  # another world's judge has other sizes
+
+
+# ------------------------------------------------------------------------------------- the page's data
+
+
+def defaults(folder: Path) -> dict:
+    """The settings this model is sampled with: from its folder, else those of ``sample``."""
+    names = ("guidance_scale", "sampler", "num_inference_steps")
+    signature = inspect.signature(sampling.sample_steps).parameters
+    chosen = {name: signature[name].default for name in names}
+    path = folder / "defaults.json"
+    if path.exists():
+        chosen.update(json.loads(path.read_text(encoding="utf-8")))
+    return {name: chosen[name] for name in names}
+
+
+def page_data(pipe, folder: Path, levels: list[dict], judged: bool) -> dict:
+    """Everything the page must know: sizes, schedule, words, sentences, settings."""
+    unet = pipe.unet.config
+    wanted = ("num_train_timesteps", "beta_start", "beta_end")
+    return {
+        "model": {
+            "channels": unet.in_channels,
+            "side": unet.sample_size,
+            "width": unet.cross_attention_dim,
+            "length": pipe.tokenizer.model_max_length,
+            "picture": compression.picture_size(pipe),
+            "schedule": {name: pipe.scheduler.config[name] for name in wanted},
+            "preview": compression.preview_map(pipe).tolist(),
+            "levels": levels,
+        },
+        "defaults": defaults(folder),
+        "quick": QUICK,
+        "samplers": list(sampling.SAMPLERS),
+        "judged": judged,
+        "world": {
+            "kind": list(world.KINDS),
+            "colour": list(world.COLOURS),
+            "place": list(world.PLACES),
+            "time": list(world.TIMES),
+            "position": list(world.POSITIONS),
+        },
+    }
+
+
+# ------------------------------------------------------------------------------------- node
+
+
+def npm() -> None:
+    """Fetch what package-lock.json pins, unless it is there.
+
+    Raises:
+        Missing: without npm, or where it fails.
+    """
+    if not (shutil.which("npm") and shutil.which("node")):
+        raise Missing("npm and node are not installed")
+    pinned = json.loads((WEB / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    there = ORT / "package.json"
+    if there.exists():
+        version = json.loads(there.read_text(encoding="utf-8"))["version"]
+        if version == pinned["onnxruntime-web"]:
+            return
+    done = subprocess.run(
+        [shutil.which("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+        cwd=WEB,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise Missing(f"npm could not fetch onnxruntime-web: {reason}")
+
+
+def bundle(entry: str, *options: str) -> bytes:
+    """One of web/'s modules with all that it imports, as a classic script.
+
+    Raises:
+        RuntimeError: with esbuild's words, if the source is wrong.
+    """
+    command = ["node", "node_modules/esbuild/bin/esbuild", entry, "--bundle", "--format=iife"]
+    command += ["--minify", "--legal-comments=none", "--target=es2022", *options]
+    done = subprocess.run(command, cwd=WEB, capture_output=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr.decode())
+    return done.stdout
+
+
+def ask_node(folder: Path, questions: list[dict]) -> list[dict]:
+    """Answers of the page's own modules in Node (web/node.mjs), one for each question."""
+    done = subprocess.run(
+        ["node", str(WEB / "node.mjs"), str(folder)],
+        input=json.dumps(questions),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    if done.returncode:
+        raise RuntimeError(f"node: {done.stderr.strip()[-2000:]}")
+    return json.loads(done.stdout)
+
+
+def compare(folder: Path, pipe, checks: tuple = CHECKS, steps: int = 4) -> list[int]:
+    """The largest difference of a pixel, in levels of 255, between Node's picture and torch's."""
+    guidance = defaults(folder)["guidance_scale"]
+    questions = [
+        {
+            "do": "picture",
+            "prompt": prompt,
+            "options": {"seed": seed, "steps": steps, "guidance": guidance, "sampler": sampler},
+        }
+        for prompt, seed, sampler in checks
+    ]
+    worst = []
+    for question, answer in zip(questions, ask_node(folder, questions), strict=True):
+        options = question["options"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the unknown words
+            ours = sampling.sample(
+                pipe,
+                question["prompt"],
+                seed=options["seed"],
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                sampler=options["sampler"],
+            )[0]
+        theirs = np.frombuffer(base64.b64decode(answer["rgba"]), np.uint8)
+        theirs = theirs.reshape(*ours.size[::-1], 4)[..., :3]
+        worst.append(int(np.abs(theirs.astype(int) - np.asarray(ours, int)).max()))
+    return worst
+
+
+# ------------------------------------------------------------------------------------- the folder
+
+
+def pack(folder: Path, name: str, data: bytes, **about) -> dict:
+    """Write one file as gzip and as a script; what the page must know of it."""
+    packed = gzip.compress(data, 9, mtime=0)
+    digest = hashlib.sha256(packed).hexdigest()[:12]
+    (folder / f"{name}.bin").write_bytes(packed)  # .gz would be unpacked on the way by some servers
+    script = f'(globalThis.tinySD ??= {{}})["{name}"] = "{base64.b64encode(packed).decode()}";\n'
+    (folder / f"{name}.js").write_text(script, encoding="ascii")
+    return {"name": name, "bytes": len(packed), "hash": digest, **about}
+
+
+def export(folder: Path, model: str | os.PathLike | None = None) -> dict:
+    """Write the live page of a model into ``folder``; the page's data.
+
+    Raises:
+        Missing: where npm or what it should fetch is missing.
+        RuntimeError: if the page's picture is not torch's.
+    """
+    npm()
+    home = hub.resolve(model)[0]
+    if home is None:
+        raise Missing("only a model that lies in a folder of this computer can be put into a page")
+    pipe, judge = load_pipeline(home), find_judge(home)
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx_files, levels = networks(pipe, judge)
+    page = page_data(pipe, home, levels, judge is not None)
+    tokens = pipe.tokenizer.backend_tokenizer.to_str().encode()
+    wasm = (ORT / "dist" / "ort-wasm-simd-threaded.wasm").read_bytes()
+    files = [
+        pack(folder, "worker.js", bundle("worker.mjs")),
+        pack(folder, "ort.wasm", wasm),
+        pack(folder, "tokenizer.json", tokens),
+        # the largest network first: what it needs only while it is opened is free for the others
+        *(
+            pack(folder, f"{name}.onnx", onnx_files[f"{name}.onnx"], network=name)
+            for name in ("unet", "text_encoder", "vae_decoder")
+        ),
+    ]
+    page["files"] = files
+    if judge is not None:  # not needed for the first picture
+        page["files"].append(
+            pack(folder, "judge.onnx", onnx_files["judge.onnx"], network="judge", later=True)
+        )
+    (folder / "page.json").write_text(json.dumps(page), encoding="utf-8")
+    pipe = load_pipeline(home)  # afresh: without the hooks that the export hung on it
+    if max(worst := compare(folder, pipe)) > TOLERANCE:
+        raise RuntimeError(f"the page's pictures differ from torch's by {worst} levels of 255")
+    return page
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.web_model", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "site" / "live")
+    parser.add_argument("--model", help="a model's folder; the one that ships unless told")
+    options = parser.parse_args(argv)
+    try:
+        page = export(options.folder, options.model)
+    except Missing as sentence:
+        print(f"No live page: {sentence}.", file=sys.stderr)
+        return 1
+    first = sum(f["bytes"] for f in page["files"] if not f.get("later"))
+    for file in page["files"]:
+        print(f"{file['bytes'] / 1e6:7.2f} MB  {file['name']}")
+    print(f"{first / 1e6:7.2f} MB before the first picture; open {options.folder / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
