@@ -18,6 +18,7 @@ CELLS = [
 import sys; sys.path.append({TESTS!r})
 import numpy as np, ipywidgets as W
 from sdlearn import plots, widgets, world
+from sdlearn.chapters import ch04
 from small import random_pipeline
 widgets.setup()
 rng = np.random.default_rng(0)
@@ -36,7 +37,7 @@ def noisy(t, seed):
     return (1 - t) * np.asarray(scenes[1]) / 255 + t * (0.5 + 0.2 * np.random.default_rng(seed).normal(size=(128, 128, 3)))
 widgets.LivePicture(noisy, {"t": [0.0, 0.25, 0.5, 0.75, 1.0], "seed": W.IntSlider(3, 0, 99)}, "a scene with noise level {t}, seed {seed}")
 """,
-    'widgets.LivePicture(lambda typed: plots.pieces([list(typed)], [[1] * len(typed)]), {"typed": W.Text("zebra", description="Text")}, "The text {typed!r} in boxes")',
+    'widgets.LivePicture(lambda typed: ch04.pieces([list(typed)], [[1] * len(typed)]), {"typed": W.Text("zebra", description="Text")}, "The text {typed!r} in boxes")',
     'widgets.PromptPanel(random_pipeline(), "a red house", steps=4)',
     'widgets.MaskCanvas(scenes[3], prompt="a blue boat", repaint=lambda mask, prompt: scenes[4])',
     'print("done")',

@@ -4,16 +4,23 @@ CASES holds one line an exercise: its solution, and wrong answers as learners gi
 """
 
 import re
+import shutil
+import subprocess
+import sys
 import threading
+import tomllib
+from pathlib import Path
 from typing import NamedTuple
 
+import nbformat
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from sdlearn import checks, noising
-from sdlearn.checks import EXERCISES, check, close, exercise, judge
+from sdlearn.chapters import ch00, ch01, ch02, ch03, ch04, ch05, ch06  # noqa: F401
+from sdlearn.checks import EXERCISES, check, close, examine, exercise
 
 
 class Case(NamedTuple):
@@ -386,11 +393,11 @@ def test_every_exercise_has_a_case_and_every_case_an_exercise():
 def test_exercise(id):
     solution, wrong = CASES[id]
     assert re.fullmatch(r"0\d\.\d+", id), "an exercise is named by chapter and number"
-    assert judge(id, ...).state == "gap"
-    assert judge(id, solution).state == "right", judge(id, solution).text
+    assert examine(id, ...).state == "gap"
+    assert examine(id, solution).state == "right", examine(id, solution).text
     assert len(wrong) >= 2, "two typical wrong answers at least"
     for answer in wrong:
-        verdict = judge(id, answer)
+        verdict = examine(id, answer)
         assert verdict.state == "wrong", f"{id} accepts {answer!r}"
         assert len(verdict.text) > len(f"{id}: not yet. ") + 10, "a wrong answer gets a hint"
         if (
@@ -401,10 +408,10 @@ def test_exercise(id):
             assert not re.search(
                 rf"(?<![\d.]){re.escape(f'{solution:g}')}(?![\d]|\.\d)", verdict.text
             ), "the hint gives the number away"
-        assert judge(id, answer) == verdict, "the same answer, the same verdict"
+        assert examine(id, answer) == verdict, "the same answer, the same verdict"
     if callable(solution):
-        assert judge(id, lambda *args, **kwargs: ...).state == "gap"
-        assert judge(id, lambda *args, **kwargs: None).state == "gap"
+        assert examine(id, lambda *args, **kwargs: ...).state == "gap"
+        assert examine(id, lambda *args, **kwargs: None).state == "gap"
 
 
 # -------------------------------------------------------------------------------------------------------- the engine
@@ -434,21 +441,21 @@ def registry(monkeypatch):
 
 
 def test_number(registry):
-    assert judge("90.1", 1024) == ("right", "90.1: right. 48 times fewer numbers.")
-    assert judge("90.1", 256) == ("wrong", "90.1: not yet. Count the channels too.")
-    assert judge("90.1", torch.tensor(1024.0)).state == "right"
-    assert judge("90.1", float("nan")).state == "wrong"
-    assert judge("90.1", "many").state == "wrong"
+    assert examine("90.1", 1024) == ("right", "90.1: right. 48 times fewer numbers.")
+    assert examine("90.1", 256) == ("wrong", "90.1: not yet. Count the channels too.")
+    assert examine("90.1", torch.tensor(1024.0)).state == "right"
+    assert examine("90.1", float("nan")).state == "wrong"
+    assert examine("90.1", "many").state == "wrong"
 
 
 def test_function_shows_the_first_hint_that_applies(registry):
-    assert judge("90.2", lambda x: 1 - x).state == "right"
+    assert examine("90.2", lambda x: 1 - x).state == "right"
     assert (
-        judge("90.2", lambda x: x).text
+        examine("90.2", lambda x: x).text
         == "90.2: not yet. What is left where nothing is taken away?"
     )
-    assert judge("90.2", lambda x: 1 + 0 * x).text == "90.2: not yet. Think of both ends."
-    assert judge("90.2", lambda x: (1 - x)[:1]).state == "wrong", (
+    assert examine("90.2", lambda x: 1 + 0 * x).text == "90.2: not yet. Think of both ends."
+    assert examine("90.2", lambda x: (1 - x)[:1]).state == "wrong", (
         "broadcasting must not hide a wrong shape"
     )
 
@@ -478,15 +485,15 @@ def half_done(x):
     ],
 )
 def test_gap(registry, gap):
-    verdict = judge("90.2", gap)
+    verdict = examine("90.2", gap)
     assert verdict.state == "gap" and "not filled in yet" in verdict.text
 
 
 def test_gap_inside_a_tuple(registry):
-    assert judge("90.3", (lambda x: x * x, ...)).state == "gap"
-    assert judge("90.3", (..., "square")).state == "gap"
-    assert judge("90.3", (lambda x: ..., "square")).state == "gap"
-    assert judge("90.3", (lambda x: x * x, "square")).state == "right"
+    assert examine("90.3", (lambda x: x * x, ...)).state == "gap"
+    assert examine("90.3", (..., "square")).state == "gap"
+    assert examine("90.3", (lambda x: ..., "square")).state == "gap"
+    assert examine("90.3", (lambda x: x * x, "square")).state == "right"
 
 
 def test_an_error_of_the_learner_is_one_sentence(registry):
@@ -494,18 +501,18 @@ def test_an_error_of_the_learner_is_one_sentence(registry):
         raise KeyError("abar\nsecond line")
 
     assert (
-        judge("90.2", broken).text
+        examine("90.2", broken).text
         == "90.2: not yet; your code stopped with KeyError: 'abar\\nsecond line'. Think of both ends."
     )
-    assert judge("90.2", lambda x: x.no_such_thing).text.startswith(
+    assert examine("90.2", lambda x: x.no_such_thing).text.startswith(
         "90.2: not yet; your code stopped with AttributeError: "
     )
-    assert judge("90.2", lambda: 0).state == "wrong"
-    assert judge("90.2", 7).text.startswith(
+    assert examine("90.2", lambda: 0).state == "wrong"
+    assert examine("90.2", 7).text.startswith(
         "90.2: not yet; the answer does not have the form that is asked for: TypeError: "
     )
-    assert judge("90.3", 7).state == judge("90.3", [1, 2, 3]).state == "wrong"
-    assert all(judge("90.2", answer).text.count("\n") == 0 for answer in (broken, 7))
+    assert examine("90.3", 7).state == examine("90.3", [1, 2, 3]).state == "wrong"
+    assert all(examine("90.2", answer).text.count("\n") == 0 for answer in (broken, 7))
 
 
 def test_chance_is_seeded_and_given_back(registry):
@@ -519,7 +526,7 @@ def test_chance_is_seeded_and_given_back(registry):
     expected = torch.rand(3)[1:]
     torch.manual_seed(5)
     torch.rand(1)
-    judge("90.2", guess), judge("90.2", guess)
+    examine("90.2", guess), examine("90.2", guess)
     assert seen[0] == seen[1]
     torch.testing.assert_close(torch.rand(2), expected, rtol=0, atol=0)
 
@@ -534,10 +541,10 @@ def test_check_prints_and_gives_nothing_back(registry, capsys):
 
 def test_verdict_in_another_thread(registry):
     verdicts = []
-    thread = threading.Thread(target=lambda: verdicts.append(judge("90.2", lambda x: 1 - x)))
+    thread = threading.Thread(target=lambda: verdicts.append(examine("90.2", lambda x: 1 - x)))
     thread.start()
     thread.join()
-    assert verdicts == [judge("90.2", lambda x: 1 - x)]
+    assert verdicts == [examine("90.2", lambda x: 1 - x)]
 
 
 def test_no_such_exercise(registry):
@@ -563,3 +570,86 @@ def test_close():
         and not close([[1], [2, 3]], 1)
         and not close(1.01, 1)
     )
+
+
+# ------------------------------------------------------------------------- what answers can do to us
+
+
+def without_end(x):
+    return without_end(x)
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+
+
+def mute(x):
+    raise Mute
+
+
+@pytest.mark.parametrize(
+    "answer, word",
+    [
+        (without_end, "without end"),
+        (lambda x: exit(), r"exit\(\)"),
+        (mute, "Mute: no message"),
+        (lambda x: quit(3), r"exit\(\)"),
+    ],
+)
+def test_no_answer_ends_the_session(registry, answer, word):
+    """Endless recursion, exit() and an error that cannot be printed are wrong answers, no more."""
+    verdict = examine("90.2", answer)
+    assert verdict.state == "wrong" and re.search(word, verdict.text)
+
+
+def test_a_list_that_holds_itself(registry):
+    endless = [1]
+    endless.append(endless)
+    assert examine("90.1", endless).state == examine("90.3", endless).state == "wrong"
+
+
+def test_an_interrupt_is_the_learners(registry):
+    def interrupted(x):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        examine("90.2", interrupted)
+
+
+def test_a_chapter_is_found_by_its_number_alone():
+    code = 'from sdlearn.checks import check; check("03.2", 499); check("05.1", ...)'
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "03.2: not yet" in done.stdout and "05.1: not filled in" in done.stdout
+
+
+def test_every_package_is_installed():
+    """A wheel holds all packages, so that a solution finds its chapter without the repository."""
+    root = Path(__file__).resolve().parents[1]
+    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {".".join(path.parent.relative_to(root).parts) for path in root.glob("sdlearn/**/*.py")}
+    assert set(listed) == there
+
+
+def test_solutions_need_nothing_of_the_repository(tmp_path):
+    """The cells of solution 03 up to its training, where only the package was copied to."""
+    root = Path(__file__).resolve().parents[1]
+    shutil.copytree(
+        root / "sdlearn", tmp_path / "sdlearn", ignore=shutil.ignore_patterns("tiny_sd", "*.pyc")
+    )
+    path = root / "notebooks" / "solutions" / "03_unet_noise_prediction.ipynb"
+    cells = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    code = "\n".join(cells[:-2]) + "\nprint(len(x_train), sdlearn.__file__)"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-c",
+            f"import sys; sys.path.insert(0, '.'); import sdlearn\n{code}",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"900 {tmp_path}" in done.stdout

@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cells import part
 from PIL import Image
 from small import random_pipeline
 
-from sdlearn import compression, hub, models, notebooks, world
+from sdlearn import compression, hub, models, world
 from sdlearn.compression import psnr, to_images, to_tensor
 
 
 def lesson(*ids: str, **given) -> dict:
     """The names that these cells of the notebook define."""
     return vars(
-        notebooks.part("01", *ids, torch=torch, np=np, F=F, compression=compression, **given)
+        part("01", *ids, torch=torch, np=np, F=F, compression=compression, **given)
     )
 
 

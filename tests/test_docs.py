@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from cells import FOLDER
 
 import run
 from sdlearn import costs, hub, models, noising
-from sdlearn.notebooks import FOLDER
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from sdlearn import plots
+from sdlearn.chapters import ch00, ch01, ch02, ch03, ch04, ch05, ch06
 from sdlearn.world import draw, sample_scene
 
 
@@ -173,7 +174,7 @@ def test_every_keeps_first_and_last():
 def test_signed_is_symmetric_about_zero(values):
     figure, ax = plots.figure()
     low, high = plots.signed(ax, values).get_clim()
-    assert low == -high and high == (float(np.abs(plots._array(values)).max()) or 1.0)
+    assert low == -high and high == (float(np.abs(plots.to_array(values)).max()) or 1.0)
     assert len(figure.axes) == 2, "a colour bar with numbers"
 
 
@@ -189,7 +190,7 @@ def test_coloured_zero_is_white_and_signs_differ_in_hue():
 def test_latent_channels_share_one_scale():
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     for given in (latents, latents[0], latents.numpy()):
-        figure = plots.latent_channels(given)
+        figure = ch01.latent_channels(given)
         images = [ax.images[0] for ax in figure.axes if ax.images]
         assert len(images) == 4 and len({image.get_clim() for image in images}) == 1
         assert np.array_equal(images[2].get_array(), latents[0, 2].numpy())
@@ -259,7 +260,7 @@ def test_figures_full_of_noise_are_reduced_to_256_colours(pictures):
 
 
 def test_histograms_share_their_bins_and_have_area_one():
-    figure = plots.histograms(
+    figure = ch02.histograms(
         {"a": torch.randn(2, 500), "b": np.random.default_rng(0).normal(3, 1, 400)},
         xlabel="value",
         bell=True,
@@ -280,7 +281,7 @@ def test_histograms_share_their_bins_and_have_area_one():
 def test_walks_draw_the_formula_over_the_walkers():
     mean, std = np.linspace(1, 0, 50), np.linspace(0, 1, 50)
     drawn = (
-        plots.walks(
+        ch02.walks(
             range(50),
             np.random.default_rng(0).normal(size=(50, 7)),
             mean,
@@ -299,7 +300,7 @@ def test_walks_draw_the_formula_over_the_walkers():
 
 def test_beliefs_mark_the_truth_without_relying_on_colour(pictures):
     shares = [{"time": {"day": 0.25, "night": 0.75}, "place": {"snow": 1.0, "sea": 0.0}}] * 2
-    figure = plots.beliefs(
+    figure = ch02.beliefs(
         pictures[:2], ["t = 9", "t = 5"], shares, {"time": "night", "place": "snow"}
     )
     labels = [text.get_text().strip() for text in figure.axes[2].get_yticklabels()]
@@ -321,7 +322,7 @@ def test_data_uri_takes_the_smaller_format(pictures):
 
 
 def test_pieces_show_every_token_and_count_the_rest():
-    figure = plots.pieces(
+    figure = ch04.pieces(
         [["a</w>", "red</w>", "ho", "use</w>"], ["x"] * 40, []],
         [[7, 8, 9, 10], range(40), []],
         columns=14,
@@ -330,7 +331,7 @@ def test_pieces_show_every_token_and_count_the_rest():
     assert {"a␣", "red␣", "ho", "use␣", "7", "10", "… 26 more"} <= set(said) and said.count(
         "x"
     ) == 14
-    wide = plots.pieces([["internationalisation</w>"] * 9]).axes[0]
+    wide = ch04.pieces([["internationalisation</w>"] * 9]).axes[0]
     assert wide.texts[-1].get_text() == "… 6 more" and all(
         text.get_position()[0] < 9 for text in wide.texts
     )
@@ -363,9 +364,64 @@ def test_picture_map_puts_each_picture_at_its_point(pictures):
     points = torch.tensor([[0.0, 1.0], [2.0, -1.0]])
     boxes = [
         a
-        for a in plots.picture_map(points, pictures[:2]).axes[0].artists
+        for a in ch04.picture_map(points, pictures[:2]).axes[0].artists
         if type(a).__name__ == "AnnotationBbox"
     ]
     assert [tuple(box.xy) for box in boxes] == [(0, 1), (2, -1)]
     with pytest.raises(ValueError):
-        plots.picture_map(points, pictures[:1])
+        ch04.picture_map(points, pictures[:1])
+
+
+def test_every_figure_says_what_it_shows(pictures, shown):
+    """No figure reaches a reader without a sentence; numbers and names of the figure are in it."""
+    t = np.linspace(0, 1, 20)
+    shapes = [(8, 16, 16), (8, 8, 8), (8, 8, 8), (8, 16, 16)]
+    share = [{"time": {"day": 0.25, "night": 0.75}}]
+    map_of = dict.fromkeys(("ids", "words", "latents", "noise", "pixels"), (1, 4, 16, 16))
+    figures = {
+        "two from 0 to 1": plots.lines(t, {"two": t}, xlabel="x", ylabel="y"),
+        "left, right": plots.filmstrip(pictures[:2], ["left", "right"]),
+        "2 rows, a, b: columns u": plots.grid([pictures[:1], pictures[1:2]], ["a", "b"], ["u"]),
+        "1 x 2 numbers": plots.matrix([[0.1, 0.5]], ["r"], ["c", "d"]),
+        "s g 2": plots.bars(["g"], {"s": [2.0]}, ylabel="y"),
+        "1 × 4 × 16 × 16": ch00.machine(map_of, dict(text_encoder=1.0, unet=2.0, vae=3.0)),
+        "4 channels of 8 x 8": ch01.latent_channels(np.zeros((4, 8, 8))),
+        "one 0.50 ± ": ch02.histograms({"one": t}, xlabel="x"),
+        "3 random walks": ch02.walks(t, np.zeros((20, 3)), t, t, xlabel="x", ylabel="y"),
+        "night 75%": ch02.beliefs(pictures[:1], ["now"], share, {"time": "night"}),
+        "t = 3": ch03.clocks(np.zeros((20, 4)), t, 3),
+        "5 training steps": ch03.training(np.ones((5, 2)), np.ones((5, 2)), 1000),
+        "60°": ch03.views({"here": 0.25}),
+        "1 skip connections": ch03.u_shape(shapes, 1),
+        "ho | use␣": ch04.pieces([["ho", "use</w>"]]),
+        "2 small pictures": ch04.picture_map([[0, 1], [2, 3]], pictures[:2]),
+        "b: 1.00 ± 2.00": ch05.bells({"b": (1, 2)}, xlabel="x"),
+        "1 of 2 end above 0": ch05.paths({"p": [[0, 0], [1, -1]]}, xlabel="x", ylabel="y"),
+        "entered at t = 5": ch06.entry(1 - t, [9, 5, 1], 1, pictures[:1], ["in"]),
+    }
+    for words, figure in figures.items():
+        assert words in figure.alt and "\n" not in figure.alt, figure.alt
+        plots.show(figure)
+        assert shown[-1][0][0]["text/plain"] == figure.alt
+    plots.show(figure, "another sentence")
+    assert shown[-1][0][0]["text/plain"] == "another sentence"
+
+
+def test_a_sheet_holds_its_pictures_pixel_for_pixel(pictures):
+    row, block = plots.sheet(pictures), plots.sheet(pictures[:3], columns=2, gap=4)
+    assert row.size == (4 * 128 + 3 * 8, 128) and block.size == (2 * 128 + 4, 2 * 128 + 4)
+    for k, image in enumerate(pictures):
+        assert row.crop((136 * k, 0, 136 * k + 128, 128)) == image
+    assert block.crop((0, 132, 128, 260)) == pictures[2]
+    assert block.getpixel((130, 0)) == block.getpixel((259, 259)) == (255, 255, 255)
+    with pytest.raises(ValueError, match="at least one picture"):
+        plots.sheet([])
+
+
+def test_a_live_picture_is_not_packed(pictures):
+    figure = plots.filmstrip(pictures, list("abcd"))
+    quick, packed = (plots.to_png(figure, packed=p) for p in (False, True))
+    assert len(packed) < len(quick) and np.array_equal(
+        *(np.asarray(Image.open(io.BytesIO(d)).convert("RGB")) for d in (quick, packed))
+    )
+    assert plots.data_uri(pictures[0], packed=False).startswith("data:image/png;base64,")

@@ -3,14 +3,19 @@
 What stands in the notebook is taken from there by its cell's id, so what is proved is what the reader sees.
 """
 
+import inspect
 import math
+import re
 import threading
 
+import nbformat
 import pytest
 import torch
 import torch.nn.functional as F
+from cells import FOLDER, part
 
-from sdlearn import models, notebooks, plots, prediction
+from sdlearn import models, plots, prediction
+from sdlearn.chapters import ch03
 from sdlearn.noising import add_noise, make_alphas_cumprod, make_betas
 
 ABAR = make_alphas_cumprod()
@@ -21,7 +26,7 @@ NAME = "03_unet_noise_prediction"
 
 def page(*ids: str) -> dict:
     """What is defined after running these cells of the chapter, and nothing else of it."""
-    return notebooks.part(NAME, "imports", *ids).__dict__
+    return part(NAME, "imports", *ids).__dict__
 
 
 @pytest.fixture()
@@ -225,11 +230,8 @@ def test_small_unet_learns():
     assert (
         net(noisy, t, kind) - (1 - ABAR[t].reshape(-1, 1, 1, 1)) ** 0.5 * noisy
     ).abs().max() < 0.5
-    names["x_train"], names["kind_train"] = (
-        torch.linspace(-1, 1, 16).expand(2, 3, 16, 16),
-        torch.tensor([0, 1]),
-    )
-    run = list(names["train"](net, ABAR, 80, 600, rate=4e-3, batch=8))
+    data = torch.linspace(-1, 1, 16).expand(2, 3, 16, 16), torch.tensor([0, 1])
+    run = list(names["train"](net, data, ABAR, 80, 600, rate=4e-3, batch=8))
     losses = torch.stack([loss.mean() for _, loss, _ in run])
     assert len(run) == 80 and losses[-20:].mean() < 0.67 * losses[:10].mean()
     mean, out = run[-1][0], net(noisy, t, kind)
@@ -243,14 +245,14 @@ def test_small_unet_learns():
 
 def test_training_repeats_and_stops_in_time():
     names = page("timestep-embedding", "epsilon-loss", "block", "small-unet", "train")
-    names["x_train"], names["kind_train"] = torch.zeros(2, 3, 16, 16), torch.tensor([0, 1])
+    data = torch.zeros(2, 3, 16, 16), torch.tensor([0, 1])
 
     def run(steps, seconds):
         torch.manual_seed(0)
         return [
             loss.mean().item()
             for _, loss, _ in names["train"](
-                names["SmallUNet"](8, 2, ABAR), ABAR, steps, seconds, batch=2
+                names["SmallUNet"](8, 2, ABAR), data, ABAR, steps, seconds, batch=2
             )
         ]
 
@@ -258,7 +260,17 @@ def test_training_repeats_and_stops_in_time():
     assert len(run(10_000, 0.2)) < 1000
 
 
-# --------------------------------------------------------------------------------------------------- the measuring tools
+def test_lesson_and_solutions_share_one_code():
+    """What the solutions take from the package is, line by line, what the chapter shows."""
+    path = next(FOLDER.glob(f"{NAME}.ipynb"))
+    shown = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells)
+    lesson = [ch03.timestep_embedding, ch03.epsilon_loss, ch03.Block, ch03.SmallUNet]
+    for thing in [*lesson, ch03.close_up, ch03.train, ch03.ddim]:
+        code, cells = (re.sub(r"#.*|\s", "", text) for text in (inspect.getsource(thing), shown))
+        assert code in cells, f"{thing.__name__} differs from the chapter's"
+
+
+# ------------------------------------------------------------------------------ the measuring tools
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
@@ -376,18 +388,18 @@ def test_u_has_a_partner_for_every_skip():
         (8, 16, 16),
         (4, 16, 16),
     ]
-    texts = [t.get_text() for t in plots.u_shape(shapes, 3).axes[0].texts]
+    texts = [t.get_text() for t in ch03.u_shape(shapes, 3).axes[0].texts]
     assert [f"skip {k}" for k in range(3)] == [t for t in texts if t.startswith("skip")]
     assert [t for t in texts if "×" in t] == [" × ".join(map(str, s)) for s in shapes]
     with pytest.raises(ValueError, match="4 skip connections need 10 tensors"):
-        plots.u_shape(shapes, 4)
+        ch03.u_shape(shapes, 4)
 
 
 @pytest.mark.parametrize("steps", [1, 9, 200])
 def test_training_figure_shows_what_was_measured(steps):
     """From the first step on; the curve's end is the mean of the last twenty, the bins are the means by timestep."""
     losses, t = torch.rand(steps, 4) + 0.1, torch.randint(T, (steps, 4))
-    curve, by_t = plots.training(losses, t, T).axes
+    curve, by_t = ch03.training(losses, t, T).axes
     assert curve.lines[1].get_ydata()[-1] == pytest.approx(losses[-20:].mean().item(), rel=1e-5)
     part = max(1, steps // 10)
     lowest = losses[-part:][t[-part:] < T / 10]
@@ -397,7 +409,7 @@ def test_training_figure_shows_what_was_measured(steps):
 
 def test_views_keep_the_right_angle():
     levels = {"start": 1.0, "middle": 0.4, "end": 0.0}
-    for ax, abar in zip(plots.views(levels).axes, levels.values(), strict=True):
+    for ax, abar in zip(ch03.views(levels).axes, levels.values(), strict=True):
         x0, noise, x_t, v = (t.xy for t in ax.texts if hasattr(t, "xy"))
         assert x0 == pytest.approx((1, 0), abs=1e-6) and noise == pytest.approx((0, 1), abs=1e-6)
         assert x_t == pytest.approx(
@@ -415,7 +427,7 @@ def test_live_picture_is_replaced(monkeypatch):
     )
     one, other = plots.live(), plots.live()
     for draw, alt in ((one, "after 1 step"), (one, "after 2 steps"), (other, "another place")):
-        draw(plots.views({"half": 0.5}), alt)
+        draw(ch03.views({"half": 0.5}), alt)
     (first, a, new), (second, b, replaced), (_, c, fresh) = calls
     assert (
         (first, second) == ("after 1 step", "after 2 steps")

@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import psutil
 
-from sdlearn.notebooks import FOLDER
 from tools import write_between
+from tools.notebooks import FOLDER
 
 PAGE = FOLDER.parent / "docs" / "teaching.md"
 NOTEBOOK, CELLS = "00_first_image", ("c01", "c03")  # imports and the model; the first picture

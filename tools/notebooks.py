@@ -13,9 +13,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from sdlearn.notebooks import FOLDER
-
 ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 

@@ -1,0 +1,114 @@
+"""Chapter 00, First image: the map of the machine, and the exercises."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from sdlearn.checks import close, exercise
+from sdlearn.plots import COLOURS, DPI
+
+_NETWORK, _RULE = "#cfe5f5", "#fdeccb"
+
+
+def machine(shapes: dict[str, tuple[int, ...]], sizes: dict[str, float]) -> Figure:
+    """The map of the whole machine.
+
+    Args:
+        shapes: of "ids", "words", "latents", "noise", "pixels", written between the boxes.
+        sizes: millions of parameters of "text_encoder", "unet", "vae", written into them.
+    """
+    fig = Figure(figsize=(9.4, 3.5), dpi=DPI, layout="constrained")
+    ax = fig.subplots()
+    ax.set(xlim=(0, 100), ylim=(0, 37))
+    ax.axis("off")
+    said = {key: " × ".join(map(str, shape)) for key, shape in shapes.items()}
+    _box(ax, 8, 29, "tokenizer", _RULE, width=12)
+    _box(ax, 32, 29, f"text encoder\n{sizes['text_encoder']:.1f} M", _NETWORK)
+    _box(ax, 62, 29, f"U-Net\n{sizes['unet']:.1f} M", _NETWORK)
+    _box(ax, 62, 7, "scheduler\na plain rule", _RULE)
+    _box(ax, 88, 7, f"VAE decoder\n(VAE {sizes['vae']:.1f} M)", _NETWORK, width=16)
+    ax.text(8, 36.6, "“a red house ...”", ha="center", va="top", fontsize=9.5, style="italic")
+    _arrow(ax, (15, 29), (23.8, 29), f"ids\n{said['ids']}", (19.4, 30.2))
+    _arrow(ax, (40.2, 29), (53.8, 29), f"words\n{said['words']}", (47, 30.2))
+    _arrow(ax, (65.5, 24.6), (65.5, 11.4), f"noise\n{said['noise']}", (74.3, 16))
+    _arrow(ax, (58.5, 11.4), (58.5, 24.6), f"latents\n{said['latents']}", (49.6, 16))
+    look = dict(ha="center", va="center", fontsize=9)
+    ax.text(62, 17.7, "each\nstep $t$", color=COLOURS[1], weight="bold", **look)
+    _arrow(ax, (33, 7), (53.8, 7), "start: random noise", (42, 8))
+    _arrow(ax, (70.2, 7), (79.2, 7), "after the\nlast step", (74.8, 8))
+    _arrow(ax, (88, 11.4), (88, 24))
+    ax.text(88, 26.5, f"pixels\n{said['pixels']}", **look)
+    fig.alt = (
+        f"The map of the machine. Sentence to tokens {said['ids']}; text encoder to "
+        f"{said['words']}; U-Net and scheduler in a loop over latents {said['latents']}; "
+        f"after the last step the decoder, to pixels {said['pixels']}."
+    )
+    return fig
+
+
+def _box(ax, x: float, y: float, text: str, face: str, *, width: float = 15) -> None:
+    style = dict(boxstyle="round,pad=0.3,rounding_size=1.2", facecolor=face, edgecolor="0.3")
+    ax.add_patch(FancyBboxPatch((x - width / 2, y - 4), width, 8, **style))
+    ax.text(x, y, text, ha="center", va="center", fontsize=9.5)
+
+
+def _arrow(ax, start, end, text: str = "", at: tuple[float, float] = (0, 0)) -> None:
+    look = dict(arrowstyle="-|>", mutation_scale=12, color="0.3")
+    ax.add_patch(FancyArrowPatch(start, end, **look))
+    ax.text(*at, text, ha="center", va="bottom", fontsize=8.5, color="0.2")
+
+
+# ------------------------------------------------------------------------------------ the exercises
+
+
+@exercise(
+    "00.1",
+    hint="Multiply each shape out, then divide: larger by smaller.",
+    right="The loop never touches most of the numbers you see.",
+)
+def _(answer):
+    yield (
+        not close(answer, 1 / 48),
+        "That is how many canvas numbers there are for one of the picture: turn it round.",
+    )
+    yield (
+        not close(answer, 64),
+        "That counts places. How many numbers has a place of the picture, and how many a "
+        "place of the canvas?",
+    )
+    yield close(answer, 48), None
+
+
+@exercise(
+    "00.2",
+    hint="Count the looks for one picture in one step first.",
+    right="Guidance doubles the work.",
+)
+def _(answer):
+    yield (
+        not close(answer(1, 25), 25),
+        "At each step the canvas is seen with your sentence and also without it.",
+    )
+    yield (
+        close(answer(1, 25), 50) and close(answer(2, 45), 180),
+        "Two sentences, each picture, each step.",
+    )
+
+
+@exercise(
+    "00.3",
+    hint="Call sample with your sentence four times in a list, and a list of four seeds.",
+    right="What you did not say, the seed decided.",
+)
+def _(answer):
+    pictures = [np.asarray(picture, dtype=float) for picture in answer]
+    yield (
+        len(pictures) == 4 and all(p.ndim == 3 for p in pictures),
+        "Four pictures in one list, please.",
+    )
+    yield (
+        all(np.abs(a - b).mean() > 0.5 for i, a in enumerate(pictures) for b in pictures[:i]),
+        "Two of them are the same picture: did they get different seeds?",
+    )

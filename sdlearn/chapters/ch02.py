@@ -1,0 +1,194 @@
+"""Chapter 02, Forward noising: its figures and exercises."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sdlearn.checks import close, exercise
+from sdlearn.plots import COLOURS, DASHES, DPI, Numbers, Picture, figure, picture, to_array
+
+
+def histograms(
+    series: dict[str, Numbers],
+    *,
+    xlabel: str,
+    title: str | None = None,
+    bell: bool = False,
+    bins: int = 80,
+    size: tuple[float, float] = (7, 3),
+) -> Figure:
+    """Named samples as step outlines over common bins, each of area 1.
+
+    `bell` adds the curve of the standard normal distribution.
+    """
+    fig, ax = figure(size=size)
+    values = {name: to_array(v).ravel() for name, v in series.items()}
+    edges = np.histogram_bin_edges(np.concatenate(list(values.values())), bins)
+    for (name, v), colour, dash in zip(values.items(), COLOURS, DASHES, strict=False):
+        ax.hist(v, edges, density=True, histtype="stepfilled", alpha=0.25, color=colour)
+        look = dict(linewidth=1.6, color=colour, linestyle=dash, label=name)
+        ax.hist(v, edges, density=True, histtype="step", **look)
+    if bell:
+        x = np.linspace(edges[0], edges[-1], 300)
+        y = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+        ax.plot(x, y, color="black", linestyle="--", label="exp(-x²/2) / √(2π)")
+    ax.set(xlabel=xlabel, yticks=[], title=title)
+    ax.legend(frameon=False)
+    said = "; ".join(f"{name} {v.mean():.2f} ± {v.std():.2f}" for name, v in values.items())
+    fig.alt = f"Histograms over {xlabel}, mean and standard deviation: {said}."
+    return fig
+
+
+def walks(
+    times: Numbers,
+    paths: Numbers,
+    mean: Numbers,
+    std: Numbers,
+    *,
+    xlabel: str,
+    ylabel: str,
+    size: tuple[float, float] = (7, 3.4),
+) -> Figure:
+    """Random walks (steps, walkers) in grey over `times`, and above them what a formula says:
+
+    its mean, and two standard deviations each way.
+    """
+    fig, ax = figure(size=size)
+    paths, mean, std = to_array(paths), to_array(mean), to_array(std)
+    ax.plot(times, paths, color="0.6", linewidth=0.5, linestyle="-", alpha=0.7)
+    ax.plot([], [], color="0.6", linestyle="-", label="walkers, step by step")
+    ax.plot(times, mean, color=COLOURS[0], linestyle="-", linewidth=2.2, label="formula: mean")
+    look = dict(color=COLOURS[1], linestyle="--", linewidth=2)
+    ax.plot(times, mean - 2 * std, **look)
+    ax.plot(times, mean + 2 * std, label="formula: mean ± 2 std", **look)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+    inside = (np.abs(paths - mean[:, None]) <= 2 * std[:, None] + 1e-9).mean()
+    fig.alt = (
+        f"{paths.shape[1]} random walks over {xlabel}, and a formula's mean with two standard "
+        f"deviations each way: {inside:.0%} of the points lie between."
+    )
+    return fig
+
+
+def beliefs(
+    pictures: list[Picture],
+    labels: list[str],
+    shares: list[dict[str, dict[str, float]]],
+    truth: dict[str, str],
+) -> Figure:
+    """Pictures, and below each how probable every answer to every question is.
+
+    Args:
+        pictures: one for each of `labels` and `shares`.
+        labels: stand above the pictures.
+        shares: `shares[i][question][answer]`, from 0 to 1.
+        truth: the true answer to each question, marked by a star and a dark bar.
+    """
+    names = [(q, a) for q, answers in shares[0].items() for a in answers]
+    right = [truth[q] == a for q, a in names]
+    apart = (1.0 if b[0] == a[0] else 1.7 for a, b in zip(names, names[1:], strict=False))
+    at = np.cumsum([0.0, *apart])
+    size = (1.2 + 1.55 * len(shares), 1.7 + 0.19 * len(at))
+    fig = Figure(figsize=size, dpi=DPI, layout="constrained")
+    ratios = [1.45, 0.19 * len(at) + 0.2]
+    axes = fig.subplots(2, len(shares), squeeze=False, height_ratios=ratios)
+    stars = [f"{a} {'★' if r else '   '}" for (_, a), r in zip(names, right, strict=True)]
+    for i, (image, label) in enumerate(zip(pictures, labels, strict=True)):
+        top, bars = axes[0, i], axes[1, i]
+        top.imshow(to_array(picture(image)))
+        top.axis("off")
+        top.set_title(label, fontsize=10)
+        colours = [COLOURS[0] if r else "0.72" for r in right]
+        bars.barh(at, [shares[i][q][a] for q, a in names], color=colours)
+        bars.set(xlim=(0, 1.02), ylim=(at[-1] + 0.7, -0.7), yticks=at)
+        bars.set_xticks([0, 0.5, 1], ["0", "½", "1"])
+        bars.set_yticklabels(stars if i == 0 else [], fontsize=9)
+        bars.tick_params(axis="y", length=0)
+        bars.grid(axis="x", color="0.9")
+        bars.set_axisbelow(True)
+        bars.spines[["top", "right"]].set_visible(False)
+    said = (", ".join(f"{a} {share[q][a]:.0%}" for q, a in truth.items()) for share in shares)
+    each = "; ".join(f"{label}: {text}" for label, text in zip(labels, said, strict=True))
+    fig.alt = f"How probable the true answers are. {' '.join(each.split())}."
+    return fig
+
+
+# ------------------------------------------------------------------------------------ the exercises
+
+
+@exercise(
+    "02.1",
+    hint="What does the second step do to the noise of the first, before it adds its own?",
+    right="It is 1 minus the product of what the steps leave.",
+)
+def _(answer):
+    yield not close(answer, 0.3), "The second step also turns the first one's noise down."
+    yield not close(answer, 0.72), "That is the share of the picture."
+    yield close(answer, 0.28), None
+
+
+@exercise(
+    "02.2",
+    hint="First the SNR of every timestep; then, where does it become true that it is smaller?",
+    right="The same line finds where any two schedules agree.",
+)
+def _(answer):
+    from sdlearn.noising import make_alphas_cumprod, snr
+
+    for schedule, wanted in (("scaled_linear", 1.0), ("cosine", 0.25), ("scaled_linear", 9.0)):
+        abar = make_alphas_cumprod(schedule)
+        got, want = int(answer(wanted, abar)), int((snr(abar) < wanted).sum().neg() + len(abar))
+        yield got != want - 1, "One too early: there the SNR is not below yet."
+        yield (
+            got != int((abar >= wanted).sum()),
+            "Alpha-bar is the share of the picture alone; the SNR compares it with the noise.",
+        )
+        yield got == want, None
+
+
+@exercise(
+    "02.3",
+    hint="Solve the closed form for the picture: what has to go, and what stands in front of it?",
+    right="A perfect guess of the noise is a perfect picture.",
+)
+def _(answer):
+    import torch
+
+    x0, noise = torch.randn(2, 2, 4, 8, 8)
+    for abar in (0.5, 0.9, 0.05):
+        x_t = abar**0.5 * x0 + (1 - abar) ** 0.5 * noise
+        got = answer(x_t, noise, abar)
+        yield (
+            not close(got, abar**0.5 * x0, 1e-3, 1e-4),
+            "The noise is out, but the picture is still turned down.",
+        )
+        yield not close(got, x_t - noise), "How much of that noise was put in?"
+        yield close(got, x0, 1e-3, 1e-4), None
+
+
+@exercise(
+    "02.4",
+    hint="Try the ends: what does your function give at u = 0, and at u = 1?",
+    right="Compare it with the others below: are its steps where they are needed?",
+)
+def _(answer):
+    import torch
+
+    abar = torch.as_tensor(answer(torch.linspace(0, 1, 1000))).float()
+    yield tuple(abar.shape) == (1000,), "One alpha-bar for each u, please."
+    yield (
+        bool(abar.isfinite().all()) and 0 <= abar.min() <= abar.max() <= 1,
+        "Alpha-bar is a share: it must stay between 0 and 1.",
+    )
+    yield (
+        bool((abar.diff() <= 1e-6).all()),
+        "Somewhere it rises: noise cannot leave the picture on the way forward.",
+    )
+    yield abar[0] >= 0.98, "The first step already takes away too much: start close to 1."
+    yield abar[-1] <= 0.005, "Too much of the picture is left at the end."
+    yield (
+        ((abar > 0.1) & (abar < 0.9)).float().mean() > 0.1,
+        "It falls off a cliff: hardly a step lies between nearly clean and nearly gone.",
+    )
