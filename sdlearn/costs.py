@@ -1,30 +1,28 @@
-"""Chapter 05: what a picture costs in pixels, by super-resolution and in latents: operations, memory, time.
+"""Chapter 05: what a picture costs in pixels, by super-resolution and in latents.
 
-The networks have the shapes their authors published and random weights: a price does not depend on what a network has learnt.
-Counting builds them on torch's "meta" device, where tensors have shapes but no numbers, so that a laptop can count what it could never run.
+The networks have the shapes their authors published and random weights: a price does not depend
+on what a network has learnt. Counting builds them on torch's "meta" device, where tensors have
+shapes but no numbers, so that a laptop can count what it could never run. Time and memory were
+measured on a GPU: :func:`committed`.
 """
 
 from __future__ import annotations
 
 import json
 import time
-import weakref
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from sdlearn import models
 
-# U-Nets on pixels: side, channels, their multiples level by level, sides with attention, residual blocks a level, channels in.
-# "ADM" is Dhariwal and Nichol 2021 (settings from the README of openai/guided-diffusion); the small ones have Tiny SD's channels.
+# U-Nets on pixels: side, channels, their multiples level by level, sides with attention, residual
+# blocks a level, channels in. "ADM" is Dhariwal and Nichol 2021 (settings from the README of
+# openai/guided-diffusion); the small ones have Tiny SD's channels.
 PIXELS = {
     "ADM 64": (64, 192, (1, 2, 3, 4), (32, 16, 8), 3, 3),
     "ADM 128": (128, 256, (1, 1, 2, 3, 4), (32, 16, 8), 2, 3),
@@ -36,6 +34,9 @@ PIXELS = {
     "small 128": (128, 64, (1, 2, 3), (32,), 1, 3),
     "small 32 to 128": (128, 64, (1, 2, 3), (32,), 1, 6),
 }
+
+
+BENCH_GPU = Path(__file__).parent / "bench_gpu.json"  # inside the package: an installed one has it
 
 
 class Stage(NamedTuple):
@@ -90,11 +91,13 @@ class Cost(NamedTuple):
 
     operations: float  # floating point additions and multiplications
     weights: int  # bytes of all networks
-    activations: int  # bytes alive at the worst moment, without the weights
 
 
-def network(name: str, device="meta", dtype: torch.dtype = torch.float16) -> torch.nn.Module:
+def network(
+    name: str, device: str | torch.device = "meta", dtype: torch.dtype = torch.float16
+) -> torch.nn.Module:
     """One of the networks above with random weights."""
+    models.quiet()
     with torch.device(device):
         if name in PIXELS:
             net = models.build_pixel_unet(*PIXELS[name])
@@ -104,9 +107,8 @@ def network(name: str, device="meta", dtype: torch.dtype = torch.float16) -> tor
             net = models.build_vae(**(models.SD15_VAE if name == "SD 1.5 decoder" else {}))
             net.encoder, net.quant_conv = None, None  # only the way back is needed
         else:
-            raise ValueError(
-                f"Unknown network {name!r}: choose one of {', '.join(sorted({s.network for ways in WAYS.values() for w in ways.values() for s in w}))}."
-            )
+            known = {s.network for ways in WAYS.values() for way in ways.values() for s in way}
+            raise ValueError(f"Unknown network {name!r}: choose one of {', '.join(sorted(known))}.")
     return net.to(dtype).eval()
 
 
@@ -130,62 +132,15 @@ def look(net: torch.nn.Module, side: int, batch: int = 1) -> Callable[[], object
     return lambda: net(x, t, encoder_hidden_states=words)
 
 
-class _Memory(TorchDispatchMode):
-    """Bytes of the tensors alive now, and at the worst moment."""
-
-    def __init__(self):
-        super().__init__()
-        self.live = self.peak = 0
-        self.known, self.paused = set(), False
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if not self.paused:
-            self.add(out)
-        return out
-
-    def add(self, out) -> None:
-        for tensor in tree_leaves(out):
-            if (
-                isinstance(tensor, torch.Tensor)
-                and id(store := tensor.untyped_storage()) not in self.known
-            ):
-                size = store.nbytes()
-                self.known.add(id(store))
-                self.live += size
-                self.peak = max(self.peak, self.live)
-                weakref.finalize(store, self._free, id(store), size)
-
-    def _free(self, key: int, size: int) -> None:
-        self.known.discard(key)
-        self.live -= size
-
-
-class _FusedAttention(TorchFunctionMode):
-    """On the meta device attention is computed plainly; the fused kernels that really run never write down its pixels x pixels matrix, so neither is it counted as memory."""
-
-    def __init__(self, memory: _Memory):
-        super().__init__()
-        self.memory = memory
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **(kwargs or {}))
-        self.memory.paused = True
-        try:
-            out = func(*args, **(kwargs or {}))
-        finally:
-            self.memory.paused = False
-        self.memory.add(out)
-        return out
-
-
 @torch.no_grad()
 def count(net: torch.nn.Module, run: Callable[[], object]) -> Cost:
-    """Count one ``run`` of ``net``: operations by torch's FlopCounterMode (a multiplication and an addition are two), memory by watching each tensor come and go."""
-    with FlopCounterMode(display=False) as operations, _Memory() as memory, _FusedAttention(memory):
+    """Count one ``run`` of ``net`` by torch's FlopCounterMode.
+
+    A multiplication and an addition are two operations.
+    """
+    with FlopCounterMode(display=False) as operations:
         run()
-    return Cost(operations.get_total_flops(), sum(p.nbytes for p in net.parameters()), memory.peak)
+    return Cost(operations.get_total_flops(), sum(p.nbytes for p in net.parameters()))
 
 
 @lru_cache
@@ -195,23 +150,29 @@ def _counted(stage: Stage) -> Cost:
 
 
 def price(side: int, way: str, steps: int = 25) -> Cost:
-    """What one picture of ``side`` pixels costs on one of the three :data:`WAYS`, in half precision: operations of all steps, memory of the hungriest moment."""
-    operations = weights = activations = 0
+    """What one picture of ``side`` pixels costs on one of the three :data:`WAYS`.
+
+    Operations of all steps; weights in half precision.
+    """
+    operations = weights = 0
     for stage in WAYS[side][way]:
         one = _counted(stage)
         operations += one.operations * (steps if stage.looks else 1)
         weights += one.weights
-        activations = max(activations, one.activations)
-    return Cost(operations, weights, activations)
+    return Cost(operations, weights)
 
 
 @torch.inference_mode()
 def measure(
-    side: int, way: str, steps: int = 25, device: str = "cpu", rehearse: bool = True
+    side: int, way: str, steps: int = 25, *, device: str = "cpu", rehearse: bool = True
 ) -> dict:
-    """Time the same picture on ``device``, random weights and all: {"way", "side", "steps", "seconds", "peak_gb"}.
+    """Time the same picture on ``device``, random weights and all.
 
-    One step of each stage is timed and multiplied on a CPU; on CUDA all steps are run and "peak_gb" is what the allocator saw (None elsewhere).
+    One step of each stage is timed and multiplied on a CPU; on CUDA all steps are run.
+
+    Returns:
+        {"way", "side", "steps", "seconds", "peak_gb"}; "peak_gb" is what CUDA's allocator saw, and
+        None elsewhere.
     """
     cuda = torch.device(device).type == "cuda"
     total, peak = 0.0, 0
@@ -240,10 +201,12 @@ def measure(
     }
 
 
-def committed(path: str | Path = Path(__file__).parents[1] / "bench_gpu.json") -> dict | None:
+def committed(path: str | Path = BENCH_GPU) -> dict | None:
     """What was measured on a GPU and committed, or None if nobody has measured yet.
 
-    {"device": name, "date": "YYYY-MM-DD", "sd15": {"seconds", "seconds_per_step", "peak_gb"}, "ways": [rows of :func:`measure`]}
+    Returns:
+        {"device": name, "date": "YYYY-MM-DD", "sd15": {"seconds", "seconds_per_step", "peak_gb"},
+        "ways": [rows of :func:`measure`]}
     """
     path = Path(path)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

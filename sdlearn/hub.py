@@ -199,8 +199,8 @@ def _weights(folder: Path) -> dict[str, Path]:
     }
 
 
-def _measured(folder: Path) -> Model:
-    """A folder's costs, from the shapes in its files."""
+def measure_size(folder: Path) -> memory.Size:
+    """What decides how much memory a folder's model needs, from the shapes in its files."""
     from safetensors import safe_open
 
     parts = []
@@ -213,9 +213,7 @@ def _measured(folder: Path) -> Model:
         json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8")).get("sample_size")
         or 64
     )
-    return Model(
-        (), folder.name, "", 0, tuple(parts), side=side if isinstance(side, int) else max(side)
-    )
+    return memory.Size(tuple(parts), side if isinstance(side, int) else max(side))
 
 
 def load_pipeline(
@@ -262,16 +260,17 @@ def load_pipeline(
     if folder is not None:
         check_folder(folder)
         if folder != TINY_SD:
-            plan = memory.ladder(memory.free(device), kind, card or _measured(folder), dtype)
-    if len(plan) > 1 or (plan and card):
+            plan = memory.ladder(memory.free(device), kind, card or measure_size(folder), dtype)
+    if plan and (card or plan[0].name != "whole"):
         print(
             "\n".join(
-                f"{card.about if card else folder.name} on {kind}: {rung.reason}." for rung in plan
+                f"{card.about if card else folder.name} on {kind}: {measure.reason}."
+                for measure in plan
             ),
             *([card.note] if card and card.note else []),
             sep="\n",
         )
-    taken = {rung.name for rung in plan}
+    taken = {measure.name for measure in plan}
     if "tiny" in taken:
         return load_pipeline(TINY_SD)
     if dtype is None:

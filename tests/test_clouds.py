@@ -146,12 +146,12 @@ def test_clouds_page_names_what_exists():
     assert all(f"`{name}`" in text or f'"{name}"' in text for name in hub.MODELS)
     assert f"{hub.MODELS['sd-small'].download_gb} GB" in text
     model = hub.MODELS["sd15"]
-    rungs = {gb: [r.name for r in memory.ladder(gb, "cuda", model)] for gb in (3.2, 2.9, 2.5, 2.4)}
-    assert rungs == {
-        3.2: ["batch"],
-        2.9: ["single", "tiling"],
-        2.5: ["single", "tiling", "offload"],
-        2.4: ["single", "tiling", "offload", "tiny"],
+    taken = {gb: [m.name for m in memory.ladder(gb, "cuda", model)] for gb in (3.2, 2.9, 2.5, 2.4)}
+    assert taken == {
+        3.2: ["whole"],
+        2.9: ["tiling"],
+        2.5: ["tiling", "offload"],
+        2.4: ["tiling", "offload", "tiny"],
     }
     code = publish.set_up("OWNER/NAME").split("\n", 1)[1]
     assert code in text

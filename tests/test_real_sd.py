@@ -5,7 +5,6 @@ The shrunken model has SD 1.5's shape of configuration (four blocks, two layers 
 
 import ast
 import json
-import math
 import os
 import re
 import shutil
@@ -18,9 +17,8 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from small import random_pipeline
 
-from sdlearn import costs, hub, memory, models, sampling
+from sdlearn import hub, memory, models, sampling
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted(p.name for p in (ROOT / "notebooks").glob("0*.ipynb"))
@@ -117,29 +115,6 @@ def test_shrunken_model_differs_from_both_in_every_size(shrunken):
     assert {p.dtype for p in (pipe.unet, pipe.vae, pipe.text_encoder)} == {torch.float32}, (
         "half precision on disk, one precision in memory"
     )
-
-
-@pytest.mark.parametrize(
-    ("what", "promised"), [("row", "ROW_GB"), ("decode", "DECODE_GB"), ("tile", "TILED_GB")]
-)
-def test_memory_allowances_are_what_is_counted(what, promised):
-    """Intermediate results of the full size, watched on the meta device; the weights, which are there anyway, do not count."""
-    net = costs.network("SD 1.5" if what == "row" else "SD 1.5 decoder")
-    run = costs.look(net, 32 if what == "tile" else 64)
-    watched = costs._Memory()
-    stores = [p.untyped_storage() for p in net.parameters()]
-    watched.known |= {id(s) for s in stores}
-    with torch.no_grad(), watched, costs._FusedAttention(watched):
-        run()
-    counted = watched.peak / 1e9
-    assert 0.9 * getattr(memory, promised) <= counted <= getattr(memory, promised), (
-        f"{counted:.3f} GB"
-    )
-
-
-def test_attention_matrix_allowance():
-    """Scores and weights of 8 heads between 64 x 64 pixels in half precision."""
-    assert memory.MATRIX_GB == round(2 * 8 * (64 * 64) ** 2 * 2 / 1e9, 2)
 
 
 # ------------------------------------------------------------------------------------------------------- found and loaded
@@ -513,225 +488,7 @@ def test_too_little_memory_gives_tiny_sd_and_says_why(shop, shrunken, monkeypatc
     )
 
 
-# ------------------------------------------------------------------------------------------------------- the memory ladder
-
 SD15 = hub.MODELS["sd15"]
-
-
-@pytest.mark.parametrize(
-    ("machine", "device", "free_gb", "taken"),
-    [
-        ("24 GB card", "cuda", 23.5, ["batch"]),
-        ("8 GB card", "cuda", 7.2, ["batch"]),
-        ("4 GB card", "cuda", 3.4, ["batch"]),
-        ("4 GB card with a desktop on it", "cuda", 3.0, ["single", "tiling"]),
-        ("3 GB card", "cuda", 2.6, ["single", "tiling", "offload"]),
-        ("2 GB card", "cuda", 1.7, ["single", "tiling", "offload", "tiny"]),
-        ("64 GB Mac", "mps", 48.0, ["batch"]),
-        ("16 GB Mac", "mps", 8.0, ["half"]),
-        ("8 GB Mac", "mps", 5.0, ["half", "single"]),
-        ("8 GB Mac, busy", "mps", 3.5, ["half", "single", "slicing"]),
-        ("8 GB Mac, very busy", "mps", 3.0, ["half", "single", "slicing", "tiling"]),
-        ("8 GB Mac, full", "mps", 2.0, ["half", "single", "slicing", "tiling", "tiny"]),
-        ("laptop with 16 GB", "cpu", 9.0, ["batch"]),
-        ("laptop with 8 GB", "cpu", 5.4, ["single", "tiling"]),
-        ("laptop with 4 GB", "cpu", 2.5, ["single", "tiling", "tiny"]),
-    ],
-)
-def test_ladder_on_simulated_machines(machine, device, free_gb, taken):
-    rungs = memory.ladder(free_gb, device, SD15)
-    assert [r.name for r in rungs] == taken, machine
-    assert all(
-        f"{free_gb:.1f} GB are free" in r.reason and re.search(r"\d\.\d GB", r.reason)
-        for r in rungs
-    )
-
-
-@pytest.mark.parametrize("device", ["cuda", "mps", "cpu"])
-@pytest.mark.parametrize("model", hub.MODELS.values(), ids=hub.MODELS)
-def test_less_memory_never_takes_fewer_rungs(device, model):
-    order = ["batch", "half", "single", "slicing", "tiling", "offload", "tiny"]
-    before, pictures = [], math.inf
-    for gb in np.arange(40, 0, -0.1):
-        rungs = memory.ladder(float(gb), device, model)
-        names = [r.name for r in rungs]
-        assert names == sorted(names, key=order.index) and (
-            names == ["batch"] or "batch" not in names
-        )
-        assert set(before) - {"batch"} <= set(names), (gb, before, names)
-        assert 1 <= min(r.pictures for r in rungs) <= pictures
-        before, pictures = names, min(r.pictures for r in rungs)
-    assert before[-1] == "tiny"
-
-
-def test_single_precision_needs_twice_the_memory():
-    assert [r.name for r in memory.ladder(4.0, "cuda", SD15)] == ["batch"]
-    assert memory.ladder(4.5, "cuda", SD15, torch.float32)[-1].name == "offload"
-    assert "half" not in [r.name for r in memory.ladder(5.0, "mps", SD15, torch.float32)], (
-        "what was asked for is not overruled"
-    )
-
-
-def test_larger_pictures_need_more():
-    from dataclasses import replace
-
-    assert memory.ladder(3.4, "cuda", replace(SD15, side=128))[0].name == "single"
-
-
-def test_free_memory_is_read():
-    gb = memory.free("cpu")
-    assert 0 < gb < 10_000
-
-
-def test_free_memory_without_psutil(monkeypatch):
-    monkeypatch.setitem(sys.modules, "psutil", None)
-    assert memory.free("cpu") > 0
-
-
-@pytest.mark.parametrize("last", ["batch", "tiling"])
-def test_rungs_leave_the_picture_as_it_is(shrunken, monkeypatch, capsys, last):
-    """On a CPU, several at once, then one picture at a time and tiles: the same pictures, but for the seams of the tiles; each rung printed with its reason."""
-    options = dict(num_inference_steps=2, seed=4)
-    prompts = ["a red house", "a cat", "a boat"]
-    want = sampling.sample(hub.load_pipeline(shrunken, device="cpu"), prompts, **options)
-    capsys.readouterr()
-    plans = (
-        (gb, [r.name for r in memory.ladder(gb, "cpu", hub._measured(shrunken))])
-        for gb in np.arange(1, 0, -0.0005).tolist()
-    )
-    gb, plan = next((gb, plan) for gb, plan in plans if plan[-1] == last)
-    free(monkeypatch, gb)
-    got = sampling.sample(hub.load_pipeline(shrunken, device="cpu"), prompts, **options)
-    said = capsys.readouterr().out
-    assert len(said.splitlines()) == (0 if plan == ["batch"] else len(plan))
-    far = [
-        np.abs(np.asarray(a, int) - np.asarray(b, int)).mean()
-        for a, b in zip(got, want, strict=True)
-    ]
-    assert max(far) <= (16 if last == "tiling" else 0), (
-        "each tile is normalised by itself, which random weights show more than trained ones"
-    )
-
-
-def out_of_memory_beyond(pipe, rows):
-    """Let the U-Net run out of memory like CUDA does when it is handed more than ``rows`` latents; list what it was handed."""
-    look, seen = pipe.unet.forward, []
-
-    def forward(sample, *args, **kwargs):
-        seen.append(len(sample))
-        if len(sample) > rows:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
-        return look(sample, *args, **kwargs)
-
-    pipe.unet.forward = forward
-    return seen
-
-
-@pytest.mark.parametrize("rows", [2, 1])
-def test_running_out_of_memory_steps_down_and_goes_on(rows, capsys):
-    options = dict(num_inference_steps=3, seed=5)
-    prompts = ["a red house", "a cat", "a boat"]
-    want = sampling.sample(random_pipeline(), prompts, **options)
-    pipe = random_pipeline()
-    seen = out_of_memory_beyond(pipe, rows)
-    memory.spare(pipe, "cpu", 100)
-    got = sampling.sample(pipe, prompts, **options)
-    assert largest_difference(got, want) <= 1
-    assert seen[0] == 6 and set(seen[2 if rows == 2 else 3 :]) == {rows}, (
-        "it fails once for each step down, not once for each denoising step"
-    )
-    said = capsys.readouterr().out
-    assert said.count(
-        "The memory of cpu is full: from now on one picture at a time."
-    ) == 1 and said.count("\n") == (1 if rows == 2 else 2)
-
-
-def test_library_pipelines_step_down_too(capsys):
-    pipe = random_pipeline()
-    out_of_memory_beyond(pipe, 2)
-    memory.spare(pipe, "cpu", 100)
-    assert len(pipe(["a cat", "a boat"], num_inference_steps=1).images) == 2
-
-
-def test_decoder_that_runs_out_of_memory_paints_in_tiles(capsys):
-    pipe = random_pipeline()
-    decoder, seen = pipe.vae.decoder.forward, []
-
-    def forward(z, *args, **kwargs):
-        seen.append(z.shape[-1])
-        if z.shape[-1] > 4:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return decoder(z, *args, **kwargs)
-
-    pipe.vae.decoder.forward = forward
-    memory.spare(pipe, "cpu", 100)
-    picture = sampling.sample(pipe, "a cat", num_inference_steps=1, seed=0)[0]
-    assert picture.size == (64, 64) and seen[0] == 8 and max(seen[1:]) <= 4
-    assert "the autoencoder works in tiles" in capsys.readouterr().out
-
-
-def test_memory_that_is_never_enough_gets_its_sentence():
-    pipe = random_pipeline()
-    out_of_memory_beyond(pipe, 0)
-    memory.spare(pipe, "cpu", 100)
-    sentence(
-        lambda: sampling.sample(pipe, "a cat", num_inference_steps=1, seed=0),
-        "memory is full even with the smallest steps",
-        "smaller model",
-        error=MemoryError,
-    )
-
-
-def test_a_deep_copy_is_a_model_of_its_own():
-    """Whoever trains a copy of the U-Net must not run the original by accident."""
-    import copy
-
-    pipe = random_pipeline()
-    memory.spare(pipe, "cpu", 2)
-    unet, vae = copy.deepcopy(pipe.unet), copy.deepcopy(pipe.vae)
-    x, words = torch.ones(3, 4, 8, 8), torch.zeros(3, 77, 32)
-    with torch.no_grad():
-        before, picture = pipe.unet(x, 5, words).sample, pipe.vae.decode(x).sample
-        torch.testing.assert_close(unet(x, 5, words).sample, before)
-        (
-            unet.conv_out.weight.zero_(),
-            unet.conv_out.bias.zero_(),
-            vae.decoder.conv_out.weight.zero_(),
-            vae.decoder.conv_out.bias.zero_(),
-        )
-        assert not unet(x, 5, words).sample.any() and not vae.decode(x).sample.any()
-        assert torch.equal(pipe.unet(x, 5, words).sample, before) and torch.equal(
-            pipe.vae.decode(x).sample, picture
-        )
-
-
-def test_other_errors_are_passed_on():
-    pipe = random_pipeline()
-    memory.spare(pipe, "cpu", 100)
-    with pytest.raises(RuntimeError, match=r"size|shape|mat1"):
-        pipe.unet(torch.zeros(2, 4, 8, 8), 5, encoder_hidden_states=torch.zeros(2, 77, 5))
-
-
-def test_batches_that_are_compared_stay_together(capsys):
-    """Chapter 06 lets one row of a batch look at another: such a batch is never cut."""
-    from sdlearn.text import record_attention
-
-    pipe = random_pipeline()
-    memory.spare(pipe, "cpu", 2)
-    x, words = torch.zeros(4, 4, 8, 8), torch.zeros(4, 77, 32)
-    with torch.no_grad(), record_attention(pipe) as recorder:
-        pipe.unet(x, 5, encoder_hidden_states=words)
-    assert {len(m) for m in recorder.take()} == {4}
-
-
-def test_offloaded_parts_are_handed_their_inputs(shrunken):
-    """accelerate moves a part when it is called, but not what its encode() and decode() are handed: that is what spare() sees to."""
-    pipe = hub.load_pipeline(shrunken, device="cpu")
-    memory.spare(pipe, "meta", 100)
-    with pytest.raises(
-        (RuntimeError, NotImplementedError), match="meta"
-    ):  # the input went to the device that was named, the weights stayed on the CPU
-        pipe.vae.decode(torch.zeros(1, 4, 3, 3)).sample.numpy()
 
 
 # ------------------------------------------------------------------------------------------------------- the full size

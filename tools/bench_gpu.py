@@ -5,9 +5,7 @@ The weights are random, built on the device, nothing is fetched: time and memory
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import io
 import json
 import sys
 import time
@@ -21,14 +19,12 @@ from sdlearn import costs, hub, memory, models, sampling
 from sdlearn.noising import add_noise
 from tools.bench import GUIDANCE, PROMPT, STEPS
 
-OUT = Path(__file__).parents[1] / "bench_gpu.json"
-RUNGS = {  # what memory.ladder may choose, one by one
-    "half precision, both pictures at once": ["batch"],
-    "one picture at a time": ["single"],
+MEASURES = {  # what memory.ladder may choose, one by one
+    "half precision, both pictures at once": ["whole"],
     "attention in slices": ["slicing"],
     "the decoder paints in tiles": ["tiling"],
     "only the working part on the GPU": ["offload"],
-    "all of them": ["single", "slicing", "tiling", "offload"],
+    "all of them": ["slicing", "tiling", "offload"],
 }
 
 
@@ -107,30 +103,22 @@ def measure(
     sides: tuple[int, ...] = (256, 512, 1024),
     train: tuple[int, int] = (128, 100),
 ) -> dict:
-    """Everything, each rung on a pipeline that ``build()`` makes anew; what runs out of memory is left out of the list and said."""
-    found: dict = {"rungs": [], "ways": []}
-    for what, names in RUNGS.items():
+    """Everything, each measure on a pipeline that ``build()`` makes anew; what runs out of memory is left out of the list and said."""
+    found: dict = {"measures": [], "ways": []}
+    for what, names in MEASURES.items():
         _fresh(device)
-        said = io.StringIO()
         try:
-            pipe = memory.settle(
-                build(), device, [memory.Rung(n, "", 1 if "single" in names else 2) for n in names]
-            )
-            with contextlib.redirect_stdout(said):
-                row = two_pictures(pipe, device, steps)
-            if said.getvalue():  # it stepped down, so this is not the rung it should be
-                raise MemoryError
-        except (MemoryError, torch.OutOfMemoryError):
+            pipe = memory.settle(build(), device, [memory.Measure(name, "") for name in names])
+            row = two_pictures(pipe, device, steps)
+        except torch.OutOfMemoryError:
             print(f"{what}: not enough memory", file=sys.stderr)
             continue
-        found["rungs"].append({"rung": what, **row})
+        found["measures"].append({"measure": what, **row})
         print(f"{what}: {row['seconds']:.2f} s", file=sys.stderr, flush=True)
-    if not found["rungs"]:
-        raise MemoryError(
-            "No rung of the ladder fits into this GPU's free memory: close what else uses it."
-        )
+    if not found["measures"]:
+        raise MemoryError("Nothing fits into this GPU's free memory: close what else uses it.")
     found["sd15"] = {
-        k: v for k, v in found["rungs"][0].items() if k != "rung"
+        k: v for k, v in found["measures"][0].items() if k != "measure"
     }  # the fastest that fits
     found["training"] = training_speed(device, *train)
     for side in sides:
@@ -151,10 +139,10 @@ def table(found: dict) -> str:
         f"Stable Diffusion 1.5, two pictures of 512 px, {STEPS} guided steps, on {found['device']}, {found['date']}, torch {found['torch']}",
         "",
     ]
-    lines += ["| rung | time | a step | peak memory |", "|---|---|---|---|"]
+    lines += ["| measure | time | a step | peak memory |", "|---|---|---|---|"]
     lines += [
-        f"| {r['rung']} | {r['seconds']:.2f} s | {1000 * r['seconds_per_step']:.0f} ms | {gb(r)} |"
-        for r in found["rungs"]
+        f"| {r['measure']} | {r['seconds']:.2f} s | {1000 * r['seconds_per_step']:.0f} ms | {gb(r)} |"
+        for r in found["measures"]
     ]
     lines += [
         "",
@@ -174,7 +162,7 @@ def table(found: dict) -> str:
     )
 
 
-def main(out: Path = OUT) -> int:
+def main(out: Path = costs.BENCH_GPU) -> int:
     if not torch.cuda.is_available():
         print(
             "bench-gpu needs a CUDA GPU and a torch built for it, and this machine has none: nothing was measured.",
