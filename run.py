@@ -2,7 +2,7 @@
 """One launcher for Linux, macOS and Windows, standard library only.
 
     python run.py               opens the notebooks (the same as `lab`)
-    python run.py test          runs every test
+    python run.py test          runs the tests, two at a time (--all: the slow proofs too)
     python run.py bench         measures the course on this machine
     python run.py notebooks     executes the notebooks in place, from clean kernels
     python run.py --help        lists all commands
@@ -39,7 +39,10 @@ COMMANDS = {
         "open the notebooks in JupyterLab (options go to JupyterLab: --port 9000, --no-browser)",
         "jupyterlab",
     ),
-    "test": ("run every test (options go to pytest)", "pytest"),
+    "test": (
+        "run the tests, about ten minutes (--all: the slow proofs too; options go to pytest)",
+        "pytest",
+    ),
     "bench": (
         "measure speed, memory and quality on this machine (--json writes bench.json)",
         "tools.bench",
@@ -334,6 +337,12 @@ def lab_args(args, is_free=port_is_free):
     )
 
 
+def test_args(args):
+    """pytest's arguments: two at a time, each chapter once, unless a file or a number is named."""
+    named = any(a.startswith(("-n", "--numprocesses", "--pdb", "tests")) for a in args)
+    return list(args) if named else ["-n", "2", "--dist", "loadgroup", *args]
+
+
 def main(argv):
     command, args = (argv[0], argv[1:]) if argv and not argv[0].startswith("--") else ("lab", argv)
     if "--help" in argv[:1] or command not in COMMANDS:
@@ -350,6 +359,8 @@ def main(argv):
     set_up()
     if command == "lab":
         args = lab_args(args)
+    if command == "test":
+        args = test_args(args)
     os.chdir(str(ROOT))
     os.environ.update(
         VIRTUAL_ENV=str(VENV), PATH=str(PYTHON.parent) + os.pathsep + os.environ.get("PATH", "")

@@ -2,52 +2,75 @@
 
 import contextlib
 import os
+from pathlib import Path
 
 # before anything imports huggingface_hub, which reads it once
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.pop(
-    "SDLEARN_MODEL", None
-)  # a learner's own setting must not decide which model is tested
+# a learner's own setting must not decide which model is tested
+os.environ.pop("SDLEARN_MODEL", None)
 
 import pytest
 import torch
 
-# minute models are fastest on one thread, and sums are then taken in one order on every machine: with two, a batch and its single picture differ by 1e-5
+# Minute models are fastest on one thread, and sums are then taken in one order on every machine:
+# with two, a batch and its single picture differ by 1e-5.
 torch.set_num_threads(1)
 
 with contextlib.suppress(ImportError):
-    import urllib3  # noqa: F401  tries a socket when imported, to learn of IPv6; do it before sockets are blocked
+    # tries a socket when imported, to learn of IPv6; do it before sockets are blocked
+    import urllib3  # noqa: F401
 
 LOOPBACK = ["127.0.0.1", "::1", "localhost"]
-ORDER = (
-    "notebooks",
-    "browser",
-)  # the quick tests first: a broken formula shows before a kernel has started
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption(
+        "--all", action="store_true", help="the slow proofs too, and chapters that train in full"
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("--all"):
+        os.environ.pop("SDLEARN_QUICK", None)
+    else:
+        os.environ["SDLEARN_QUICK"] = "1"  # read by sdlearn.quick, in kernels too
+
+
+def group(item) -> str:
+    """Tests of one group share a worker: those of a file, its fixtures are then made once; and
+    each chapter is a group of its own, so that two can run side by side."""
+    chapter = getattr(item, "callspec", None) and item.callspec.params.get("chapter")
+    return f"chapter {chapter[:2]}" if chapter else item.path.name
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    slow = [i for i in items if i.get_closest_marker("slow")]
+    if slow and not config.getoption("--all"):
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [i for i in items if i not in slow]
     for item in items:
         if item.get_closest_marker("browser"):
-            item.add_marker(
-                pytest.mark.allow_hosts(LOOPBACK)
-            )  # the lab server, the browser and kernels
-    items.sort(
-        key=lambda item: max(
-            (i + 1 for i, name in enumerate(ORDER) if item.get_closest_marker(name)), default=0
-        )
-    )
+            # the lab server, the browser and kernels
+            item.add_marker(pytest.mark.allow_hosts(LOOPBACK))
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    # Two workers: the long groups first, so that no worker sits idle at the end. One: the quick
+    # tests first, so that a broken formula shows before a kernel has started.
+    long = lambda item: any(map(item.get_closest_marker, ("notebooks", "browser")))  # noqa: E731
+    together = "PYTEST_XDIST_WORKER" in os.environ
+    items.sort(key=lambda item: long(item) != together)
 
 
 @pytest.fixture(scope="session")
 def pipe():
-    """A tiny random StableDiffusionPipeline: the real classes, milliseconds a step, pictures of nothing."""
+    """A tiny random StableDiffusionPipeline: the real classes, milliseconds a step."""
     from small import random_pipeline
 
     return random_pipeline()
 
 
 @pytest.fixture(scope="session")
-def model_folder(pipe, tmp_path_factory):
+def model_folder(pipe, tmp_path_factory) -> Path:
     """The tiny random pipeline as a folder on disk, as `load_pipeline` reads it."""
     folder = tmp_path_factory.mktemp("model") / "random"
     pipe.save_pretrained(folder)

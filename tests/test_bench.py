@@ -43,6 +43,7 @@ def test_table_and_readme(tmp_path):
         bench.write_readme(text, readme)
 
 
+@pytest.mark.slow
 def test_pictures_equal_the_library_and_every_part_is_timed(pipe, monkeypatch):
     monkeypatch.setattr(bench, "STEPS", 2)
     rows = [*bench.whole_pictures(pipe), *bench.parts_and_controls(pipe)]

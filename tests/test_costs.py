@@ -35,6 +35,7 @@ def test_attention_is_counted():
     assert found.operations == 2 * (2 * 2 * 300 * 300 * 16)
 
 
+@pytest.mark.slow
 def test_the_networks_have_their_published_sizes():
     """Stable Diffusion 1.5: 859,520,964 and 49,490,199 parameters; ADM's are written a little differently in diffusers: 554 M and 559 M within 8 %."""
     size = {

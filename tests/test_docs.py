@@ -315,6 +315,7 @@ def test_map_shows_tiny_sd_as_it_ships():
     )
 
 
+@pytest.mark.slow
 def test_map_shows_stable_diffusion_as_published():
     from transformers import CLIPTextConfig, CLIPTextModel
 

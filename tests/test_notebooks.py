@@ -1,12 +1,14 @@
-"""Every notebook is complete, readable, and runs from the top in a clean kernel without the network."""
+"""Every notebook is complete and readable; and what executes them finds each fault.
+
+The chapters themselves are run in tests/browser/test_chapters.py, once, the solutions here (--all).
+"""
 
 import os
 import re
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 
+import lesson
 import nbformat
 import pytest
 
@@ -16,14 +18,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 LISTED = list(
     dict.fromkeys(re.findall(r"\]\(notebooks/([\w-]+\.ipynb)\)", README))
 )  # the contents, in order
-CHAPTERS = ["00", "01", "02", "03", "04", "05", "06"]
 EVERY = [*LISTED, *(f"solutions/{name}" for name in LISTED)]
-CELL_SECONDS = (
-    300  # 03 trains for about a minute; a kernel that died is noticed only when this is over
-)
 
 
-# ------------------------------------------------------------------------------------------------------------- the lint
+# ---------------------------------------------------------------------------------------- the lint
 
 
 def dead_links(text: str, folder: Path) -> list[str]:
@@ -129,7 +127,8 @@ def lint(path: Path, previous: str | None = None, following: str | None = None) 
 
 
 def test_contents_lists_every_chapter():
-    assert [name[:2] for name in LISTED] == CHAPTERS[: len(LISTED)] and len(LISTED) >= len(CHAPTERS)
+    assert [name[:2] for name in LISTED] == [f"{n:02}" for n in range(len(LISTED))]
+    assert len(LISTED) >= 7 and LISTED == lesson.CHAPTERS
     present = {p.name for p in FOLDER.glob("*.ipynb")} | {
         p.name for p in (FOLDER / "solutions").glob("*.ipynb")
     }
@@ -232,104 +231,76 @@ def test_lint_finds_a_missing_notebook(tmp_path):
     assert lint(tmp_path / "00.ipynb") == ["is missing"]
 
 
-# ---------------------------------------------------------------------------------------------------------- the kernels
+# ------------------------------------------------------------------------------------- the kernels
 
 
-def nbval(path: Path, scratch: Path, *more: str) -> tuple[subprocess.CompletedProcess, str]:
-    """Run a notebook under nbval in a process and a kernel of its own, cut off from the network; also what it tried to reach."""
-    (scratch / "pytest.ini").write_text(
-        "[pytest]\n"
-    )  # not the project's own, which would block the kernel's loopback sockets
-    log = scratch / "network.log"
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("SDLEARN_", "PYTEST_"))}
-    env |= {
-        "PYTHONPATH": str(ROOT / "tests" / "offline"),
-        "SDLEARN_NETWORK_LOG": str(log),
-        "HF_HUB_OFFLINE": "1",
-        "IPYTHONDIR": str(scratch / "ipython"),
-    }
-    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # a second saved for each notebook
-    options = [
-        "-p",
-        "nbval.plugin",
-        "--nbval-lax",
-        "--nbval-current-env",
-        f"--nbval-cell-timeout={CELL_SECONDS}",
-        f"--nbval-sanitize-with={ROOT / 'tests' / 'sanitize.cfg'}",
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-c",
-        str(scratch / "pytest.ini"),
-        "-q",
-        "--color=no",
-        "-p",
-        "no:cacheprovider",
-        *options,
-        *more,
-        str(path),
-    ]
-    done = subprocess.run(
-        command,
-        env=env,
-        cwd=scratch,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
-    return done, log.read_text() if log.exists() else ""
-
-
+@pytest.mark.slow
 @pytest.mark.notebooks
-@pytest.mark.parametrize("name", EVERY)
-def test_notebook_runs(name, tmp_path):
-    """All cells run from a clean kernel, cells tagged nbval-check-output print what is stored, nothing asks for the network."""
-    assert (FOLDER / name).exists(), f"{name} is missing"
-    done, tried = nbval(FOLDER / name, tmp_path, "-x")
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
-    assert tried == "", f"tried to reach {tried.split()}"
+@pytest.mark.allow_hosts(["127.0.0.1"])
+@pytest.mark.parametrize("name", LISTED)
+def test_solutions_run(name, tmp_path):
+    """From a clean kernel, printing what is stored, asking nothing of the network."""
+    path = FOLDER / "solutions" / name
+    assert lesson.faults(path, lesson.headless(path, tmp_path)) == []
 
 
-@pytest.mark.notebooks
-def test_runner_finds_each_fault(tmp_path):
-    """A printed text that changed, an error, and the network: also asked for by a process that a cell starts, which swallows the refusal."""
-    child = "import urllib.request\\ntry: urllib.request.urlopen('https://one.example')\\nexcept OSError: pass"
-    cells = {
-        "print(1)\nprint('took 3.2 s')": "1\ntook 0.1 s\n",  # times are not compared
-        f'import subprocess, sys\nsubprocess.run([sys.executable, "-c", "{child}"]).check_returncode()': "",
-        "print(2)": "1\n",
-        "import no_such_module": "",
-        "import socket\nsocket.create_connection(('two.example', 80))": "",
-        "socket.socket().connect(('203.0.113.1', 80))": "",
-    }
-    v4, tags = nbformat.v4, {"tags": ["nbval-check-output"]}
+def probe(folder: Path, *cells: tuple[str, str]) -> Path:
+    """A notebook of cells (source, what it is said to print), a.ipynb; ids are c1, c2, ..."""
+    v4 = nbformat.v4
     made = [
         v4.new_code_cell(
             source,
-            execution_count=1,
+            id=f"c{i}",
+            execution_count=i,
             outputs=[v4.new_output("stream", text=text)],
-            metadata=tags if text else {},
+            metadata={"tags": ["nbval-check-output"]} if text else {},
         )
-        for source, text in cells.items()
+        for i, (source, text) in enumerate(cells, 1)
     ]
-    nb = v4.new_notebook(cells=made)
-    nbformat.write(nb, tmp_path / "probe.ipynb")
-    done, tried = nbval(tmp_path / "probe.ipynb", tmp_path)
-    assert "4 failed, 2 passed" in done.stdout, done.stdout
-    for word in (
-        "Cell outputs differ",
-        "ModuleNotFoundError",
-        "blocked in tests: two.example",
-        "blocked in tests: 203.0.113.1",
-    ):
-        assert word in done.stdout
-    assert tried.split() == ["one.example", "two.example", "203.0.113.1"]
+    nbformat.write(v4.new_notebook(cells=made), folder / "a.ipynb")
+    return folder / "a.ipynb"
 
 
-# ------------------------------------------------------------------------------------------------- python run.py notebooks
+@pytest.mark.notebooks
+@pytest.mark.allow_hosts(["127.0.0.1"])
+def test_runner_finds_each_fault(tmp_path):
+    """A printed text that changed, stderr, memory, an error, and the network: also asked for by a
+    process that a cell starts, which swallows the refusal."""
+    child = (
+        "import urllib.request\\ntry: urllib.request.urlopen('https://one.example')\\n"
+        "except OSError: pass"
+    )
+    start = f'subprocess.run([sys.executable, "-c", "{child}"]).check_returncode()'
+    path = probe(
+        tmp_path,
+        ("print(1)\nprint('took 3.2 s')", "1\ntook 0.1 s\n"),  # times are not compared
+        (f"import subprocess, sys\n{start}", ""),
+        ("print(2)", "1\n"),
+        ("print('careful', file=sys.stderr)", ""),
+        ("held = b'x' * 1_100_000_000", ""),
+        (
+            "import socket\ntry: socket.create_connection(('two.example', 80))\nexcept OSError: 0",
+            "",
+        ),
+        ("socket.socket().connect(('203.0.113.1', 80))", ""),
+        ("print('never')", ""),
+    )
+    found = lesson.faults(path, lesson.headless(path, tmp_path))
+    words = (
+        "cell [3] prints something else: @@ -1 +1 @@ -1 +2",
+        "cell [4] wrote to stderr: careful",
+        "cell [7] OSError: the network is blocked in tests: 203.0.113.1",
+        "cell [8] did not run in its turn",
+        "tried to reach one.example",
+        "tried to reach two.example",
+        "tried to reach 203.0.113.1",
+        "held 1",
+    )
+    assert len(found) == len(words)
+    assert all(line.startswith(word) for line, word in zip(found, words, strict=True)), found
+
+
+# ---------------------------------------------------------------------- python run.py notebooks
 
 
 @pytest.mark.notebooks

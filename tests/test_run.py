@@ -216,6 +216,13 @@ def test_port_is_free():
     assert run.port_is_free(port)
 
 
+def test_tests_run_two_at_a_time_unless_a_file_is_named():
+    assert run.test_args(["-x"]) == ["-n", "2", "--dist", "loadgroup", "-x"]
+    assert run.test_args(["--all", "-q"])[-2:] == ["--all", "-q"]
+    for alone in (["tests/test_run.py", "-x"], ["-n", "4"], ["--pdb"]):
+        assert run.test_args(alone) == alone
+
+
 def test_unknown_command_lists_the_known_ones(capsys):
     assert run.main(["labb"]) == 2
     out = capsys.readouterr().out
@@ -231,7 +238,7 @@ def pinned():
 
 def test_what_is_imported_is_pinned():
     """A package that only another one brings along may be gone tomorrow."""
-    own = {"sdlearn", "tools", "run", *(path.stem for path in ROOT.glob("tests/**/*.py"))}
+    own = {"sdlearn", "tools", "run", "claims", *(path.stem for path in ROOT.glob("tests/**/*.py"))}
     brought = {
         "cycler": "matplotlib",
         "IPython": "ipykernel",

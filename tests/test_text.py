@@ -140,9 +140,10 @@ def strings(count: int) -> list[str]:
     return made
 
 
-def test_byte_pair_encoding_gives_the_librarys_ids(pipe):
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_byte_pair_encoding_gives_the_librarys_ids(pipe, count):
     to_ids = lesson("symbols merges cut_word to_ids", pipe=pipe)["to_ids"]
-    texts = [*EDGES, *LONG, *strings(10_000)]
+    texts = [*EDGES, *LONG, *strings(count)]
     library = pipe.tokenizer(
         texts, truncation=True, max_length=pipe.tokenizer.model_max_length
     ).input_ids

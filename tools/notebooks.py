@@ -64,8 +64,11 @@ def peak_memory(pid: int) -> float:
     return getattr(info, "peak_wset", info.rss) / 1e6
 
 
-def execute(nb, folder: Path, timeout: float = 900) -> Execution:
-    """Run a notebook's cells, in place, in a clean kernel that works in ``folder``; stop at the first error."""
+def execute(nb, folder: Path, timeout: float = 900, env: dict | None = None) -> Execution:
+    """Run a notebook's cells, in place, in a clean kernel that works in ``folder``.
+
+    It stops at the first error. ``env`` is the kernel's environment, this process's if None.
+    """
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
@@ -78,9 +81,9 @@ def execute(nb, folder: Path, timeout: float = 900) -> Execution:
         coalesce_streams=True,
     )
     start, error = time.perf_counter(), None
-    with client.setup_kernel(
-        stderr=subprocess.DEVNULL
-    ):  # the kernel's own log; a cell's stderr arrives as an output
+    more = {} if env is None else {"env": env}
+    # the kernel's own log is dropped; a cell's stderr arrives as an output
+    with client.setup_kernel(stderr=subprocess.DEVNULL, **more):
         for index, cell in enumerate(nb.cells):
             try:
                 client.execute_cell(cell, index)

@@ -1,6 +1,10 @@
-"""Each chapter as a reader meets it: opened in a real JupyterLab, run from the top, and every control that its cells show is moved.
+"""Each chapter, executed once, as a reader meets it: opened in a real JupyterLab, run from the top,
+and every control that its cells show is moved. The same run is asked everything that lesson.py asks
+of a chapter: outputs, errors, network, memory, time, claims. Where there is no browser, a headless
+kernel runs the cells and is asked the same.
 
-The chapters run on copies in a temporary folder. With SDLEARN_SHOTS=folder, screenshots of each page and of each control, before and after, are kept there:
+The chapters run on copies in a temporary folder. With SDLEARN_SHOTS=folder, screenshots of each page
+and of each control, before and after, are kept there:
 
     SDLEARN_SHOTS=shots python run.py test tests/browser/test_chapters.py -k 02
 """
@@ -9,8 +13,11 @@ import contextlib
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 
+import claims
+import lesson
 import nbformat
 import pytest
 from labdrive import (
@@ -25,89 +32,99 @@ from labdrive import (
     shut_kernel_down,
     wait_until_shown,
 )
+from lesson import CHAPTERS, FOLDER
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(missing() is not None, reason=str(missing())),
-]
+pytestmark = [pytest.mark.browser]
 
-FOLDER = Path(__file__).parents[2] / "notebooks"
-CHAPTERS = sorted(path.name for path in FOLDER.glob("0[0-6]_*.ipynb"))
-SHORT = "02"  # the chapter that is run a second time, in a restarted kernel
-CELLS_SECONDS = (
-    2400  # 03 trains for a minute on two idle cores, and the machine may be busy with other things
-)
+SHORT = "02"  # the chapter that is run a second time, in a restarted kernel, under --all
+QUICK = "SDLEARN_QUICK" in os.environ
+CELLS_SECONDS = 2400  # how long a broken test hangs
 LOOP_SECONDS = 900  # a kernel that starts, a whole denoising loop: seconds on two idle cores
 SHOTS = os.environ.get("SDLEARN_SHOTS")
 # what of a control the reader can see: its pictures, its mask, and what it says
-SEEN = """(control) => JSON.stringify([...control.querySelectorAll('img, canvas')].filter((e) => e.offsetParent !== null && (e.tagName !== 'IMG' || (e.complete && e.naturalWidth)))
-                                          .map((e) => e.tagName === 'IMG' ? [e.alt, e.src] : ['mask', e.toDataURL()]))"""
+SEEN = """(control) => JSON.stringify(
+    [...control.querySelectorAll('img, canvas')]
+        .filter((e) => e.offsetParent !== null)
+        .filter((e) => e.tagName !== 'IMG' || (e.complete && e.naturalWidth))
+        .map((e) => e.tagName === 'IMG' ? [e.alt, e.src] : ['mask', e.toDataURL()]))"""
+
+
+class Desk:
+    """A browser before a JupyterLab that serves copies of all chapters."""
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack):
+        for name in CHAPTERS:
+            shutil.copy(FOLDER / name, folder)
+        self.scratch = lesson.Scratch(folder / "scratch")
+        self.server = stack.enter_context(lab(folder, **self.scratch.environment))
+        self.chromium = stack.enter_context(browser())
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    root = tmp_path_factory.mktemp("chapters")
-    for name in CHAPTERS:
-        shutil.copy(FOLDER / name, root)
-    with lab(root) as server:
-        yield server
+def desk(tmp_path_factory):
+    with contextlib.ExitStack() as stack:
+        yield None if missing() else Desk(tmp_path_factory.mktemp("chapters"), stack)
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with browser() as chromium:
-        yield chromium
+def asked(chapter: str) -> list[claims.Claim]:
+    """The chapter's claims; those that need its full training only under --all."""
+    return [claim for claim in claims.of(chapter) if not (QUICK and claim.long)]
 
 
-def test_no_chapter_is_left_out():
-    assert [name[:2] for name in CHAPTERS] == ["00", "01", "02", "03", "04", "05", "06"]
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_chapter(desk, chapter, tmp_path, record_property):
+    wanted = asked(chapter)
+    if desk is None:
+        ran, seen = lesson.headless(FOLDER / chapter, tmp_path, wanted), []
+    else:
+        ran, seen = in_the_browser(desk, chapter, wanted)
+    record_property("chapter", f"{chapter}: {ran.seconds:.0f} s, {ran.peak_mb:.0f} MB")
+    assert lesson.faults(FOLDER / chapter, ran, wanted) + seen == []
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_chapter(server, chromium, name):
-    page = new_page(chromium)
+def in_the_browser(desk, name: str, wanted: list) -> tuple[lesson.Ran, list[str]]:
+    """Run a chapter and move its controls: what the cells have shown, and what is wrong to see."""
+    page = new_page(desk.chromium)
     page.set_default_timeout(LOOP_SECONDS * 1000)  # a kernel that starts on a busy machine
+    desk.scratch.ask(nbformat.read(FOLDER / name, as_version=4).cells, wanted)
     try:
-        server.open(page, name)
-        run_from_the_top(page, name)
+        desk.server.open(page, name)
+        start = time.monotonic()
+        run_all(page, CELLS_SECONDS)
+        seconds = time.monotonic() - start
+        cells = executed(page)
+        ran = desk.scratch.ran(cells, seconds, desk.scratch.peak_mb())
         photograph_page(page, name)
         faults = [fault for control in controls(page, name) for fault in move(page, control, name)]
-        assert faults == []
-        if name.startswith(SHORT):
+        if name.startswith(SHORT) and not QUICK:
             restart_kernel(page)
-            run_from_the_top(page, name)
-            assert move(page, controls(page, name)[0], name) == []
-        assert page.errors == []
+            run_all(page, CELLS_SECONDS)
+            faults += move(page, controls(page, name)[0], name)
+        # what moving the controls asked of the network counts too
+        return desk.scratch.ran(cells, seconds, ran.peak_mb), faults + page.errors
     finally:
         with contextlib.suppress(Exception):  # the kernel holds most of a gigabyte
             shut_kernel_down(page)
         page.context.close()
 
 
-def run_from_the_top(page, name: str) -> None:
-    """All cells, in a kernel that has run none: the last has its number, none shows an error or a warning, the kernel is idle."""
-    run_all(page, CELLS_SECONDS)
+def executed(page) -> list[dict]:
+    """Of each code cell: its id, its number, and its outputs without pictures."""
     page.wait_for_function(
-        "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+        """() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status
+                 === 'idle'"""
     )
-    code = [
-        cell.source
-        for cell in nbformat.read(FOLDER / name, as_version=4).cells
-        if cell.cell_type == "code" and cell.source.strip()
-    ]
-    numbers, loud = page.evaluate(
-        """() => { const cells = window.jupyterapp.shell.currentWidget.content.widgets.filter((cell) => cell.model.type === 'code').map((cell) => cell.model);
-                   const outputs = cells.flatMap((model) => model.outputs.toJSON());
-                   return [cells.map((model) => model.executionCount), outputs.filter((o) => o.output_type === 'error' || o.name === 'stderr')]; }"""
+    shown = ", ".join(
+        f".jp-OutputArea [data-mime-type='application/vnd.jupyter.{kind}']"
+        for kind in ("error", "stderr")
     )
-    assert numbers == list(range(1, len(code) + 1))
-    assert loud == []
-    assert (
-        page.locator(
-            ".jp-OutputArea [data-mime-type='application/vnd.jupyter.error'], .jp-OutputArea [data-mime-type='application/vnd.jupyter.stderr']"
-        ).count()
-        == 0
+    assert page.locator(shown).count() == 0
+    return page.evaluate(
+        """() => window.jupyterapp.shell.currentWidget.content.widgets.map((cell) => cell.model)
+                 .filter((model) => model.type === 'code' && model.sharedModel.source.trim())
+                 .map((model) => ({
+                     id: model.id, count: model.executionCount,
+                     outputs: model.outputs.toJSON().map(({data, ...rest}) => rest)}))"""
     )
 
 
