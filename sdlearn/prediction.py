@@ -4,57 +4,55 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from sdlearn import hub
-from sdlearn.noising import add_noise
+from sdlearn.noising import Schedule, add_noise
+
+Abar = float | torch.Tensor
+"""A share alphas_cumprod[t], or a tensor of them that fits the latents."""
 
 
-def x0_from_epsilon(latents: torch.Tensor, noise_pred: torch.Tensor, abar) -> torch.Tensor:
-    """The clean latents that a noise prediction implies: (x_t - sqrt(1 - abar) eps) / sqrt(abar) (Ho et al. 2020, eq. 4 solved for x0)."""
+def x0_from_epsilon(latents: torch.Tensor, noise_pred: torch.Tensor, abar: Abar) -> torch.Tensor:
+    """The clean latents that a noise prediction implies: (x_t - sqrt(1 - abar) eps) / sqrt(abar)
+    (Ho et al. 2020, eq. 4 solved for x0)."""
     return (latents - (1 - abar) ** 0.5 * noise_pred) / abar**0.5
 
 
-def epsilon_from_x0(latents: torch.Tensor, x0: torch.Tensor, abar) -> torch.Tensor:
-    """The noise that a prediction of the clean latents implies: (x_t - sqrt(abar) x0) / sqrt(1 - abar)."""
-    return (latents - abar**0.5 * x0) / (1 - abar) ** 0.5
-
-
-def v_from(x0: torch.Tensor, noise: torch.Tensor, abar) -> torch.Tensor:
+def v_from(x0: torch.Tensor, noise: torch.Tensor, abar: Abar) -> torch.Tensor:
     """The velocity v = sqrt(abar) eps - sqrt(1 - abar) x0 (Salimans and Ho 2022, section 4)."""
     return abar**0.5 * noise - (1 - abar) ** 0.5 * x0
 
 
-def epsilon_from_v(latents: torch.Tensor, v: torch.Tensor, abar) -> torch.Tensor:
+def epsilon_from_v(latents: torch.Tensor, v: torch.Tensor, abar: Abar) -> torch.Tensor:
     """The noise that a velocity implies: sqrt(abar) v + sqrt(1 - abar) x_t."""
     return abar**0.5 * v + (1 - abar) ** 0.5 * latents
 
 
-def x0_from_v(latents: torch.Tensor, v: torch.Tensor, abar) -> torch.Tensor:
-    """The clean latents that a velocity implies: sqrt(abar) x_t - sqrt(1 - abar) v."""
-    return abar**0.5 * latents - (1 - abar) ** 0.5 * v
-
-
 @torch.no_grad()
 def predict_noise(
-    pipe, latents: torch.Tensor, t, encoder_hidden_states: torch.Tensor
+    pipe: Any, latents: torch.Tensor, t: float | torch.Tensor, encoder_hidden_states: torch.Tensor
 ) -> torch.Tensor:
-    """One run of the U-Net: the noise it sees in ``latents`` (B, 4, h, w) at timestep ``t``, told ``encoder_hidden_states`` (B, 77, D); float32.
+    """One run of the U-Net: the noise it sees in ``latents`` (B, 4, h, w) at timestep ``t``, given
+    ``encoder_hidden_states`` (B, 77, D); float32.
 
-    A model trained to predict the velocity (``prediction_type`` "v_prediction") is converted to noise, so callers need not care.
+    A model trained to predict the velocity (``prediction_type`` "v_prediction") is converted to
+    noise, so callers need not care.
+
+    Raises:
+        ValueError: for a model that predicts anything else.
     """
     unet = pipe.unet
     with hub.LOCK:
-        like = {
-            "device": unet.device,
-            "dtype": unet.dtype,
-        }  # asked once: each looks through all modules, which a step of a small model feels
+        # asked once: each looks through all modules, which a step of a small model feels
+        like = {"device": unet.device, "dtype": unet.dtype}
         out = unet(
             latents.to(**like), t, encoder_hidden_states=encoder_hidden_states.to(**like)
         ).sample.float()
-    if pipe.scheduler.config.get("prediction_type", "epsilon") == "v_prediction":
-        abar = pipe.scheduler.alphas_cumprod[int(t)].item()
+    if pipe.scheduler.config.get("prediction_type", "epsilon") != "epsilon":
+        abar = Schedule.of(pipe).abar_at(float(t))  # refuses what it does not know
         out = epsilon_from_v(latents.to(out.device, out.dtype), out, abar)
     return out.to(latents.device)
 
@@ -67,12 +65,15 @@ def loss_by_timestep(
     alphas_cumprod: torch.Tensor,
     seed: int = 0,
 ) -> torch.Tensor:
-    """The epsilon loss, mean squared error of the predicted noise, at each of the timesteps: float32 (len(timesteps),).
+    """The epsilon loss, mean squared error of the predicted noise, at each of the timesteps:
+    float32 (len(timesteps),).
 
     Args:
-        predict: ``predict(latents, t)`` gives the noise it sees in latents of x0's shape at the timestep t (an int).
-        x0: clean latents or pictures (B, C, h, w). Every timestep, and every call with the same seed, adds the same noise to them: differences
-            between two calls are then differences between the models, not luck.
+        predict: ``predict(latents, t)`` gives the noise it sees in latents of x0's shape at the
+            timestep t (an int).
+        x0: clean latents or pictures (B, C, h, w). Every timestep, and every call with the same
+            seed, adds the same noise to them: differences between two calls are then differences
+            between the models, not luck.
     """
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
     return torch.stack(
@@ -83,14 +84,16 @@ def loss_by_timestep(
     )
 
 
-def skip_count(unet) -> int:
-    """How many skip connections a UNet2DConditionModel has: its up blocks take one for each of their ResNet blocks."""
+def skip_count(unet: Any) -> int:
+    """How many skip connections a UNet2DConditionModel has: its up blocks take one for each of
+    their ResNet blocks."""
     return sum(len(block.resnets) for block in unet.up_blocks)
 
 
 @contextmanager
-def skip_cut(unet, index: int | None) -> Iterator[None]:
-    """While it lasts, skip connection ``index`` of a UNet2DConditionModel carries zeros; 0 leaves the top of the U, the last the bottom. None cuts nothing.
+def skip_cut(unet: Any, index: int | None) -> Iterator[None]:
+    """While it lasts, skip connection ``index`` of a UNet2DConditionModel carries zeros; 0 leaves
+    the top of the U, the last the bottom. None cuts nothing. Other threads wait meanwhile.
 
     Raises:
         ValueError: if the U-Net has no such skip connection.
@@ -100,21 +103,28 @@ def skip_cut(unet, index: int | None) -> Iterator[None]:
         raise ValueError(
             f"This U-Net has the skip connections 0 to {count - 1}; there is no {index}."
         )
-    handles, end = [], count
+    blocks, end = [], count
     for block in unet.up_blocks:  # each takes the last ones of those that are left
         start = end - len(block.resnets)
+        if index is not None and start <= index < end:
+            blocks.append((block, index - start))
+        end = start
 
-        def cut(module, args, kwargs, start=start):
+    def cut(place: int) -> Callable:
+        def hook(_module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
             kept = list(kwargs["res_hidden_states_tuple"])
-            kept[index - start] = torch.zeros_like(kept[index - start])
+            kept[place] = torch.zeros_like(kept[place])
             return args, {**kwargs, "res_hidden_states_tuple": tuple(kept)}
 
-        if index is not None and start <= index < end:
-            handles.append(block.register_forward_pre_hook(cut, with_kwargs=True))
-        end = start
-    try:
-        with hub.LOCK:  # another thread must not run the cut U-Net by accident
+        return hook
+
+    # before the first hook and until after the last: no other thread may run the cut U-Net
+    with hub.LOCK:
+        handles = [
+            block.register_forward_pre_hook(cut(place), with_kwargs=True) for block, place in blocks
+        ]
+        try:
             yield
-    finally:
-        for handle in handles:
-            handle.remove()
+        finally:
+            for handle in handles:
+                handle.remove()

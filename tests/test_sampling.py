@@ -10,10 +10,11 @@ import torch
 
 from sdlearn import models, sampling
 from sdlearn.compression import decode_latents
-from sdlearn.noising import add_noise, make_alphas_cumprod
+from sdlearn.noising import Schedule, add_noise
 from sdlearn.text import encode_prompt
 
-ABAR = make_alphas_cumprod()
+SCHEDULE = Schedule.named()
+ABAR = SCHEDULE.alphas_cumprod
 SAMPLERS = list(sampling.SAMPLERS)
 PROMPT = "a red house in the snow at night"
 
@@ -33,17 +34,10 @@ def network(x, t):
 def run(sampler, x, steps, predict=network, seed=1, start=0, **options):
     """All updates of one of our samplers."""
     generator = torch.Generator().manual_seed(seed)
-    return list(
-        sampling.SAMPLERS[sampler](
-            predict,
-            x,
-            ABAR,
-            steps,
-            start,
-            lambda: torch.randn(x.shape, generator=generator),
-            **options,
-        )
-    )
+    timesteps = SCHEDULE.timesteps(sampling.SPACINGS[sampler], steps)[start:]
+    if sampler in ("ddim", "ddpm"):
+        options["noise"] = lambda: torch.randn(x.shape, generator=generator)
+    return list(sampling.SAMPLERS[sampler](predict, x, SCHEDULE, timesteps, **options))
 
 
 def run_diffusers(sampler, x, steps, predict=network, seed=1, **options):
@@ -145,7 +139,8 @@ def test_a_perfect_prediction_arrives_at_the_picture(sampler):
 @pytest.mark.parametrize(("steps", "index"), [(25, 4), (50, 34), (999, 940)])
 def test_posterior_mean_and_variance_by_simulation(steps, index):
     """q(x_prev | x_t, x0), which a DDPM step draws from, against a million simulated forward steps; tolerance 1 % of its own spread."""
-    t, stride = sampling.leading_timesteps(steps, 1000).tolist()[index], 1000 // steps
+    timesteps, stride = SCHEDULE.timesteps("leading", steps)[index:], 1000 // steps
+    t = timesteps[0]
     abar, abar_prev, x0, n = ABAR[t].double(), ABAR[t - stride].double(), 0.7, 1_000_000
     alpha = abar / abar_prev
     g = torch.Generator().manual_seed(0)
@@ -170,10 +165,9 @@ def test_posterior_mean_and_variance_by_simulation(steps, index):
             sampling.ddpm(
                 lambda x, _: (x - abar**0.5 * x0) / (1 - abar) ** 0.5,
                 x,
-                ABAR.double(),
-                steps,
-                index,
-                lambda: torch.full_like(x, noise),
+                Schedule(ABAR.double()),
+                timesteps,
+                noise=lambda: torch.full_like(x, noise),
             )
         ).prev_latents
 
@@ -220,8 +214,9 @@ def test_the_perfect_guess_in_a_world_of_two_pictures():
 def test_ddim_step_formula():
     """x_prev = sqrt(abar_prev) x0 + sqrt(1 - abar_prev) eps: the closed form of the forward process with the same x0 and the same noise; 1e-6."""
     x0, eps = gauss(1, 4, 4, 4), gauss(1, 4, 4, 4, seed=1)
-    t = sampling.leading_timesteps(20, 1000)[4]
-    update = next(sampling.ddim(lambda *_: eps, add_noise(x0, eps, t, ABAR), ABAR, 20, 4, None))
+    timesteps = SCHEDULE.timesteps("leading", 20)[4:]
+    t, noisy = timesteps[0], add_noise(x0, eps, timesteps[0], ABAR)
+    update = next(sampling.ddim(lambda *_: eps, noisy, SCHEDULE, timesteps))
     torch.testing.assert_close(update.pred_original_sample, x0, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(
         update.prev_latents, add_noise(x0, eps, t - 50, ABAR), atol=1e-5, rtol=1e-5
@@ -231,7 +226,7 @@ def test_ddim_step_formula():
 def test_ddim_and_euler_are_one_step():
     """DDIM between two levels equals x + (sigma_next - sigma) eps in units of x / sqrt(abar); 1e-5."""
     x, eps = gauss(1, 4, 4, 4), gauss(1, 4, 4, 4, seed=1)
-    update = next(sampling.ddim(lambda *_: eps, x, ABAR, 10, 3, None))
+    update = next(sampling.ddim(lambda *_: eps, x, SCHEDULE, SCHEDULE.timesteps("leading", 10)[3:]))
     abar, abar_prev = ABAR[update.timestep], ABAR[update.timestep - 100]
     sigma, sigma_prev = (((1 - a) / a) ** 0.5 for a in (abar, abar_prev))
     euler = (x / abar**0.5 + (sigma_prev - sigma) * eps) * abar_prev**0.5
@@ -241,9 +236,9 @@ def test_ddim_and_euler_are_one_step():
 def test_dpm_solver_of_first_order_is_ddim():
     """sigma'/sigma x - alpha' (e^-h - 1) x0 is DDIM's step, written with h = the rise of log(alpha / sigma); 1e-5."""
     x, eps = gauss(1, 4, 4, 4), gauss(1, 4, 4, 4, seed=1)
-    first = next(
-        sampling.dpm_solver(lambda *_: eps, x, ABAR, 10, 0, None)
-    )  # the first step has no older picture to lean on
+    # the first step has no older picture to lean on
+    ten = SCHEDULE.timesteps("linspace_open", 10)
+    first = next(sampling.dpm_solver(lambda *_: eps, x, SCHEDULE, ten))
     t, t_next = 999, int(np.linspace(0, 999, 11).round()[::-1][1])
     x0 = (x - (1 - ABAR[t]) ** 0.5 * eps) / ABAR[t] ** 0.5
     torch.testing.assert_close(
@@ -422,39 +417,41 @@ def test_start_goes_on_where_a_run_stood(pipe, sampler):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_replace_sets_what_the_next_step_sees(pipe, sampler):
+def test_prev_latents_set_on_the_way_are_what_the_next_step_sees(pipe, sampler):
     options = dict(num_inference_steps=4, seed=1, sampler=sampler)
-    calls = []
+
+    def run(change):
+        steps = []
+        for step in sampling.sample_steps(pipe, PROMPT, **options):
+            change(step)
+            steps.append(step)
+        return steps
 
     def half(step):
-        calls.append(step.index)
-        return step.prev_latents / 2 if step.index == 1 else None
+        if step.index == 1:
+            step.prev_latents = step.prev_latents / 2
 
-    steps = list(sampling.sample_steps(pipe, PROMPT, replace=half, **options))
-    plain = list(sampling.sample_steps(pipe, PROMPT, **options))
-    assert calls == [0, 1, 2, 3]
-    assert torch.equal(steps[0].prev_latents, plain[0].prev_latents)
-    assert torch.equal(steps[1].prev_latents, plain[1].prev_latents / 2)
-    torch.testing.assert_close(steps[2].latents, steps[1].prev_latents, atol=1e-5, rtol=1e-4)
-    assert not torch.allclose(steps[-1].prev_latents, plain[-1].prev_latents, atol=1e-3)
-    same = list(
-        sampling.sample_steps(pipe, PROMPT, replace=lambda step: step.prev_latents, **options)
+    def same(step):
+        step.prev_latents = step.prev_latents.clone()
+
+    halved, plain = run(half), run(lambda step: None)
+    assert torch.equal(halved[0].prev_latents, plain[0].prev_latents)
+    assert torch.equal(halved[1].prev_latents, plain[1].prev_latents / 2)
+    torch.testing.assert_close(halved[2].latents, halved[1].prev_latents, atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(halved[-1].prev_latents, plain[-1].prev_latents, atol=1e-3)
+    torch.testing.assert_close(
+        run(same)[-1].prev_latents, plain[-1].prev_latents, atol=1e-4, rtol=1e-4
     )
-    torch.testing.assert_close(same[-1].prev_latents, plain[-1].prev_latents, atol=1e-4, rtol=1e-4)
 
 
-def test_replace_in_the_last_step_reaches_the_picture(pipe):
-    zeros = sampling.sample(
-        pipe,
-        PROMPT,
-        num_inference_steps=2,
-        seed=1,
-        replace=lambda step: torch.zeros_like(step.prev_latents),
-    )[0]
-    assert (
-        zeros.tobytes()
-        == decode_latents(pipe, torch.zeros_like(sampling.start_latents(pipe)))[0].tobytes()
-    )
+def test_prev_latents_set_in_the_last_step_reach_the_picture(pipe):
+    def zeroed():
+        for step in sampling.sample_steps(pipe, PROMPT, num_inference_steps=2, seed=1):
+            step.prev_latents = torch.zeros_like(step.prev_latents)
+            yield step
+
+    black = decode_latents(pipe, torch.zeros_like(sampling.start_latents(pipe)))[0]
+    assert sampling.last_picture(pipe, zeroed())[0].tobytes() == black.tobytes()
 
 
 def test_sample_gives_the_pipelines_pictures(pipe):
@@ -522,19 +519,18 @@ def test_may_be_stopped_half_way(pipe):
     )
 
 
-def test_velocity_models_are_sampled_too(pipe):
-    """A pipeline whose scheduler says v_prediction: equal to diffusers' DDIM told the same."""
-    scheduler = models.build_scheduler("ddim", prediction_type="v_prediction")
+@pytest.mark.parametrize("sampler", ["ddim", "euler"])
+def test_velocity_models_are_sampled_too(pipe, sampler):
+    """A pipeline whose scheduler says v_prediction: equal to diffusers' scheduler told the same,
+    also where "euler" stands between two timesteps."""
+    scheduler = models.build_scheduler(sampler, prediction_type="v_prediction")
     velocity = models.build_pipeline(
         pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, scheduler
     )
-    ours = latents_of(velocity, PROMPT, num_inference_steps=4, seed=3)
+    options = dict(num_inference_steps=5, guidance_scale=5.0)
+    ours = latents_of(velocity, PROMPT, sampler=sampler, seed=3, **options)
     theirs = velocity(
-        PROMPT,
-        num_inference_steps=4,
-        guidance_scale=5.0,
-        generator=torch.Generator().manual_seed(3),
-        output_type="latent",
+        PROMPT, generator=torch.Generator().manual_seed(3), output_type="latent", **options
     ).images
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 

@@ -189,18 +189,87 @@ def test_tokens_and_unknown_words(pipe):
         (" ", "empty"),
         ("a red hause", r"'hause' \(did you mean 'house'\?\)"),
         ("house " * 80, "80 tokens long and the model reads 75"),
-        ("a 🦓", None),
+        ("a 🦓", "understands no thing, color, place or time.* for example, house, tree"),
+        ("a red cat 🦓", "words only; it has never seen '🦓'"),
+        ("???", "understands no thing"),
+        ("a (red:1.5) house", r"weights such as '\(red:1.5\)' are not read here"),
+        ("not a red house", "'not' takes nothing away: .* negative_prompt"),
+        ("a house without a tree", "'without' takes nothing away"),
+        ("it isn't a house by day", "'it'"),
+        ("two houses", "no numbers and will not count 'two'"),
+        ("blue trees", r"has never seen 'trees': say 'tree'\."),
+        ("a red house, a blue car and a green tree", "one or two things: 'tree' or another"),
+        ("a big red house", r"never seen the word 'big': it will guess\."),
+        ("a red moon", r"never seen the word 'moon': it will guess\."),
+        ("hello house", r"never seen the word 'hello': it will guess\."),
+        ("a red house now", r"never seen the word 'now': it will guess\."),
+        ("a blue set and a house", r"never seen the word 'set': it will guess\."),
     ],
 )
 def test_check_prompt_warns_in_one_sentence(pipe, prompt, words):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         text.check_prompt(pipe, prompt)
-    assert (
-        (caught == [])
-        if words is None
-        else (len(caught) == 1 and re.search(words, str(caught[0].message)))
-    )
+    said = [str(w.message) for w in caught]
+    assert all("\n" not in sentence and sentence.endswith(".") for sentence in said)
+    assert (said == []) if words is None else any(re.search(words, sentence) for sentence in said)
+
+
+def test_notes_are_one_a_kind_and_suggest_only_words_of_the_world(pipe):
+    """Words from a keyboard, from the tokenizer's own pieces and from the world with a letter
+    changed: whatever is suggested is a word that captions hold."""
+    rng, known = random.Random(0), text.known_words(pipe)
+    pieces = [t.removesuffix("</w>") for t in pipe.tokenizer.get_vocab()]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    mash = ["".join(rng.choices(letters, k=rng.randrange(1, 9))) for _ in range(300)]
+    wrong = [w[:i] + rng.choice(letters) + w[i + 1 :] for w in known for i in range(len(w))]
+    assert {*world.KINDS} & known and {*world.COLOURS, *world.PLACES, *world.TIMES} <= known
+    for word in [*pieces, *mash, *wrong]:
+        for note in text.prompt_notes(pipe, word):
+            assert note.suggestion in known | {""}
+            assert note.suggestion == "" or note.suggestion[:1] == word[:1] or len(word) > 3
+    notes = text.prompt_notes(pipe, "two red hauses and a zeppelin without a tree")
+    assert [(n.word, n.kind) for n in notes] == [
+        ("two", "number"), ("hauses", "unknown"), ("zeppelin", "unknown"), ("without", "negation"),
+    ]  # fmt: skip
+
+
+def test_a_model_trained_on_the_web_gets_no_notes_on_words(pipe, monkeypatch):
+    monkeypatch.setattr(text, "WORLD_TOKENIZER", 10)
+    assert text.prompt_notes(pipe, "two zeppelins without a (moon:1.5)") == []
+    assert text.unknown_words(pipe, "a zeppelin") == []
+
+
+def test_notes_on_a_prompt_cut_off_are_readable(pipe):
+    (note,) = [n for n in text.prompt_notes(pipe, "дом " * 200) if n.kind == "long"]
+    assert note.word.strip("дом ") == "" and note.word
+
+
+@pytest.mark.parametrize("prompt", ["a red \ud83c house", "\udfff"])
+def test_half_a_character_gets_a_sentence(pipe, prompt):
+    for act in (text.check_prompt, text.encode_prompt, text.tokens):
+        with pytest.raises(ValueError, match="half a character at place"):
+            act(pipe, prompt)
+
+
+def test_threads_encode_whole_prompts(pipe):
+    """Truncation and padding are a state of the tokenizer: while one thread cuts words, another
+    encodes, and each row has all its places."""
+    shapes, stop = [], threading.Event()
+
+    def cut():
+        while not stop.is_set():
+            text.tokens(pipe, "a red house in the snow")
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    try:
+        for _ in range(150):
+            shapes.append(text.encode_prompt(pipe, ["a red house"]).shape[1])
+    finally:
+        stop.set()
+        cutter.join()
+    assert set(shapes) == {pipe.tokenizer.model_max_length}
 
 
 def test_check_prompt_wants_a_string(pipe):

@@ -398,13 +398,23 @@ def test_prompt_panel_ends_in_a_scrubber(panel):
     )
 
 
-def test_prompt_panel_stops_within_one_step(pipe):
-    panel = PromptPanel(
-        pipe,
-        "a red house",
-        steps=40,
-        replace=lambda step: panel.stop() if step.index == 3 else None,
-    )  # pressed while step 3 is computed
+def at_each_step(monkeypatch, act):
+    """Have ``act(step)`` called in the thread that samples, before the panel sees the step."""
+    from sdlearn import sampling
+
+    plain = sampling.sample_steps
+
+    def sample_steps(*args, **options):
+        steps = plain(*args, **options)
+        return (act(step) or step for step in steps)
+
+    monkeypatch.setattr(sampling, "sample_steps", sample_steps)
+
+
+def test_prompt_panel_stops_within_one_step(pipe, monkeypatch):
+    panel = PromptPanel(pipe, "a red house", steps=40)
+    # pressed while step 3 is computed
+    at_each_step(monkeypatch, lambda step: panel.stop() if step.index == 3 else None)
     run(panel)
     assert (
         len(panel.steps) == 4
@@ -425,7 +435,7 @@ def test_prompt_panel_asks_for_a_prompt(panel, prompt):
     assert run(panel).error == "" and len(panel.images) == 1
 
 
-def test_prompt_panel_shows_errors_and_warnings_as_sentences(pipe):
+def test_prompt_panel_shows_errors_and_warnings_as_sentences(pipe, monkeypatch):
     wrong = run(PromptPanel(pipe, "a cat", steps=2, sampler="magic"))
     assert wrong.error.startswith(
         "Unknown sampler 'magic': choose one of"
@@ -436,15 +446,15 @@ def test_prompt_panel_shows_errors_and_warnings_as_sentences(pipe):
         and "Note: This model has never seen the word" in new_word._status.value
         and "'qzxv'" in html.unescape(new_word._status.value)
     )
-    broken = run(PromptPanel(pipe, "a cat", steps=2, replace=lambda step: 1 / 0))
+    at_each_step(monkeypatch, lambda step: 1 / 0)
+    broken = run(PromptPanel(pipe, "a cat", steps=2))
     assert broken.error == "ZeroDivisionError: division by zero"
 
 
-def test_prompt_panel_runs_one_picture_at_a_time(pipe):
+def test_prompt_panel_runs_one_picture_at_a_time(pipe, monkeypatch):
     entered, go = threading.Event(), threading.Event()
-    panel = PromptPanel(
-        pipe, "a cat", steps=2, replace=lambda step: (entered.set(), go.wait(30)) and None
-    )
+    at_each_step(monkeypatch, lambda step: (entered.set(), go.wait(30)) and None)
+    panel = PromptPanel(pipe, "a cat", steps=2)
     panel.generate()
     assert (
         entered.wait(60)

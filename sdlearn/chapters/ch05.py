@@ -167,7 +167,8 @@ def _(answer):
 
     # a world whose noise and whose paths are known exactly: numbers of spread 1/2 around 0
     # (see tests/test_sampling.py)
-    abar, spread, looks = noising.make_alphas_cumprod(), 0.5, []
+    schedule, spread, looks = noising.Schedule.named(), 0.5, []
+    abar = schedule.alphas_cumprod
     sigmas = ((1 - abar) / abar).double().numpy() ** 0.5
 
     def predict(x, t, *_):
@@ -177,7 +178,8 @@ def _(answer):
 
     x = torch.linspace(-2, 2, 9).reshape(1, 1, 3, 3)
     end = x * (sigmas[-1] ** 2 + 1) ** 0.5 * spread / (spread**2 + sigmas[-1] ** 2) ** 0.5
-    ddim = [u.prev_latents for u in sampling.ddim(predict, x, abar, 12, 0, None)][-1]
+    twelve = schedule.timesteps("leading", 12)
+    ddim = [u.prev_latents for u in sampling.ddim(predict, x, schedule, twelve)][-1]
     looks.clear()
     got = answer(predict, x.clone())
     yield (
