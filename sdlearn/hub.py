@@ -5,25 +5,35 @@ Everything is imported inside the functions, because importing diffusers alone t
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
+import re
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from sdlearn import memory
+from sdlearn import folders, memory
 from sdlearn.models import SAMPLERS, build_scheduler, quiet
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTokenizer
 
 TINY_SD = Path(__file__).parent / "tiny_sd"
 LOCK = threading.RLock()
-"""Held by every function that runs a model: widget callbacks arrive in other threads, and schedulers and capturing layers hold state."""
+"""Held by every function that runs a model: widget callbacks arrive in other threads, and
+schedulers and capturing layers hold state."""
 
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 TESTED = {"torch": "2.13.0", "diffusers": "0.42.1", "transformers": "5.23.0"}
 
 
@@ -41,14 +51,13 @@ STABLE_DIFFUSION = Defaults(7.5, "dpm++", 25)
 
 @dataclass(frozen=True)
 class Model:
-    """One entry of the table of models: where it lives on the Hugging Face hub and what it costs."""
+    """One entry of the table of models: where it lives on the hub, and what it costs."""
 
     hub_ids: tuple[str, ...]  # in order of preference
     about: str
     licence: str
-    download_gb: (
-        float  # the safetensors this package asks for: half precision where the model has it
-    )
+    # the safetensors this package asks for: half precision where the model has it
+    download_gb: float
     parts_gb: tuple[float, ...]  # text encoder, U-Net, autoencoder in half precision
     revisions: tuple[str, ...] = ()  # a commit for each hub id: everybody gets the same files
     side: int = 64  # of the latents
@@ -63,29 +72,56 @@ class Model:
         )
 
 
-# Sizes are those of the files listed under huggingface.co/ID/tree/REVISION/{unet,vae,text_encoder} (two bytes a parameter in half precision), licences those of the
-# models' cards, revisions the commits that these pages, or for sd15, v1-4 and sd-turbo public projects that pin them, name in full.
+# Sizes are those of the files listed under huggingface.co/ID/tree/REVISION/{unet,vae,text_encoder}
+# (two bytes a parameter in half precision), licences those of the models' cards, revisions the
+# commits that these pages, or for sd15, v1-4 and sd-turbo public projects that pin them, name in
+# full.
+RAIL = "CreativeML Open RAIL-M"
 MODELS = {
     "sd15": Model(
-        ("stable-diffusion-v1-5/stable-diffusion-v1-5", "CompVis/stable-diffusion-v1-4"), "Stable Diffusion 1.5, 512 x 512", "CreativeML Open RAIL-M", 2.1, (0.25, 1.72, 0.17),
-        revisions=("451f4fe16113bff5a5d2269ed5ad43b0592e9a14", "133a221b8aa7292a167afc5127cb63fb5005638b"),
+        ("stable-diffusion-v1-5/stable-diffusion-v1-5", "CompVis/stable-diffusion-v1-4"),
+        "Stable Diffusion 1.5, 512 x 512",
+        RAIL,
+        download_gb=2.1,
+        parts_gb=(0.25, 1.72, 0.17),
+        revisions=(
+            "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+            "133a221b8aa7292a167afc5127cb63fb5005638b",
+        ),
     ),
     "sd15-inpainting": Model(
-        ("stable-diffusion-v1-5/stable-diffusion-inpainting",), "Stable Diffusion 1.5 trained on for inpainting", "CreativeML Open RAIL-M", 2.1, (0.25, 1.72, 0.17),
+        ("stable-diffusion-v1-5/stable-diffusion-inpainting",),
+        "Stable Diffusion 1.5 trained on for inpainting",
+        RAIL,
+        download_gb=2.1,
+        parts_gb=(0.25, 1.72, 0.17),
         revisions=("8a4288a76071f7280aedbdb3253bdb9e9d5d84bb",),
-        note='Its U-Net also reads a picture and a mask, so the cells\' own samplers cannot drive it: use models.as_pipeline("inpaint", pipe).',
+        note="Its U-Net also reads a picture and a mask, so the cells' own samplers cannot drive "
+        'it: use models.as_pipeline("inpaint", pipe).',
     ),
-    "sd-small": Model(  # Kim et al. 2023, "BK-SDM"; its text encoder and autoencoder come in single precision only
-        ("nota-ai/bk-sdm-small",), "BK-SDM-Small, Stable Diffusion 1.4 with blocks of its U-Net distilled away, 512 x 512", "CreativeML Open RAIL-M", 1.8, (0.25, 0.97, 0.17),
+    # Kim et al. 2023, "BK-SDM"; its text encoder and autoencoder come in single precision only
+    "sd-small": Model(
+        ("nota-ai/bk-sdm-small",),
+        "BK-SDM-Small, Stable Diffusion 1.4 with blocks of its U-Net distilled away, 512 x 512",
+        RAIL,
+        download_gb=1.8,
+        parts_gb=(0.25, 0.97, 0.17),
         revisions=("103ac4e97c80f8b807eb6a17547d650d86381102",),
     ),
-    "sd-turbo": Model(  # Sauer et al. 2023, "Adversarial Diffusion Distillation"; a larger text encoder, 1024 wide
-        ("stabilityai/sd-turbo",), "SD-Turbo, distilled to 1 to 4 steps, 512 x 512", "Stability AI's own; for commercial use see stability.ai/license", 2.6, (0.68, 1.73, 0.17),
+    # Sauer et al. 2023, "Adversarial Diffusion Distillation"; a larger text encoder, 1024 wide
+    "sd-turbo": Model(
+        ("stabilityai/sd-turbo",),
+        "SD-Turbo, distilled to 1 to 4 steps, 512 x 512",
+        "Stability AI's own; for commercial use see stability.ai/license",
+        download_gb=2.6,
+        parts_gb=(0.68, 1.73, 0.17),
         revisions=("b261bac6fd2cf515557d5d0707481eafa0485ec2",),
-        note='One step as its authors take it is num_inference_steps=1, sampler="euler", guidance_scale=1; other settings stop at noise levels it was not distilled for.',
+        note="One step as its authors take it is num_inference_steps=1, "
+        'sampler="euler", guidance_scale=1; other settings stop at noise levels it was not '
+        "distilled for.",
         defaults=Defaults(1.0, "euler", 1),
     ),
-}  # fmt: skip
+}
 
 
 def versions() -> dict[str, str]:
@@ -110,89 +146,51 @@ def versions() -> dict[str, str]:
 def resolve(model: str | os.PathLike | None = None) -> tuple[Path | None, tuple[str, ...]]:
     """Where a model is: (local folder, ()) or (None, hub ids to try in order).
 
-    Order: the argument, then the environment variable ``SDLEARN_MODEL``, then Tiny SD. A model is a local folder, a short
-    name of :data:`MODELS`, or a hub id "owner/name".
+    Order: the argument, then the environment variable ``SDLEARN_MODEL``, then Tiny SD. A model is
+    a local folder, a short name of :data:`MODELS`, or a hub id "owner/name". A ``Path`` is always
+    a local folder.
 
     Raises:
         FileNotFoundError: if it is none of these.
+        TypeError: if it is neither text nor a path.
     """
+    if model is not None and not isinstance(model, (str, os.PathLike)):
+        raise TypeError(f"A model is a folder or a name, not {type(model).__name__}.")
     name = str(model or os.environ.get("SDLEARN_MODEL") or TINY_SD)
     if name in ("tiny", "tiny_sd"):
         name = str(TINY_SD)
     if name in MODELS:
         return None, MODELS[name].hub_ids
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder, ()
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and "\\" not in name:
-        return None, (name,)
-    raise FileNotFoundError(
-        f"No model at {name!r}: give a folder that exists, a short name ({', '.join(['tiny', *MODELS])}) or a hub id like 'owner/name'."
-    )
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that is no pipeline, lacks a part, holds only pickles, or holds damaged files.
-
-    Raises:
-        FileNotFoundError, ValueError: with one sentence that says what to do.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    if not (folder / "model_index.json").exists():
+    folder = os.path.expanduser(name)
+    if os.path.isdir(folder):
+        return Path(folder), ()
+    if os.path.isfile(folder):
         raise FileNotFoundError(
-            f"{folder} is not a diffusers model: it has no model_index.json. Choose the folder that holds vae/, unet/, text_encoder/ and tokenizer/."
+            f"{name!r} is a single file: this course reads diffusers folders, which hold "
+            f"{folders.INDEX}, vae/, unet/, text_encoder/ and tokenizer/."
         )
-    for file in (folder / "model_index.json", *sorted(folder.glob("*/*config.json"))):
-        try:
-            json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file} is damaged ({error}): fetch it again.") from error
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    if any(
-        isinstance(value, list)
-        and value[0] not in (None, "diffusers", "transformers", "stable_diffusion")
-        for value in index.values()
+    parent = name.split("/")[0]
+    if (
+        not isinstance(model, str | None)
+        or not HUB_ID.fullmatch(name)
+        or ".." in name
+        or "--" in name
     ):
-        raise ValueError(
-            f"{folder / 'model_index.json'} asks to run code that comes with the model, which this package never does: get a version of the model that needs none."
+        raise FileNotFoundError(
+            f"No model at {name[:200]!r}: give a folder that exists, a short name "
+            f"({', '.join(['tiny', *MODELS])}) or a hub id like 'owner/name'."
         )
-    for part in ("tokenizer", "scheduler"):
-        if not any((folder / part).glob("*.json")):
-            raise FileNotFoundError(
-                f"{folder / part} is missing or empty: the model is incomplete; fetch it again."
-            )
-    for part in ("vae", "unet", "text_encoder"):
-        files = sorted((folder / part).glob("*.safetensors"))
-        pickles = [
-            *(folder / part).glob("*.bin"),
-            *(folder / part).glob("*.ckpt"),
-            *(folder / part).glob("*.pt"),
-        ]
-        if not files and pickles:
-            raise ValueError(
-                f"{folder / part} holds only {pickles[0].name}, a pickle, which can run any code when opened: get the safetensors version of this model."
-            )
-        if not files:
-            raise FileNotFoundError(
-                f"{folder / part} has no weights (*.safetensors): the model is incomplete; fetch it again."
-            )
-        for file in files:
-            try:
-                with safe_open(file, "pt") as opened:
-                    opened.keys()
-            except (SafetensorError, OSError) as error:
-                raise ValueError(
-                    f"{file} is damaged ({error}): delete it and fetch it again (for Tiny SD: git checkout -- {file.name}'s folder)."
-                ) from error
+    if os.path.isdir(parent):
+        raise FileNotFoundError(
+            f"There is a folder {parent!r} here, but no {name!r} in it: correct the name (to ask "
+            "the hub for a model of this name, start in another folder)."
+        )
+    return None, (name,)
 
 
 def _weights(folder: Path) -> dict[str, Path]:
-    """The files that are loaded: for each part the half precision variant, if there is one, else the plain one."""
-    found = {
-        part: sorted((folder / part).glob("*.safetensors"))
-        for part in ("text_encoder", "unet", "vae")
-    }
+    """The files that are loaded: for each part the half precision variant, if there is one."""
+    found = {part: sorted((folder / part).glob("*.safetensors")) for part in folders.WEIGHTS}
     return {
         part: next((f for f in files if ".fp16." in f.name), files[0])
         for part, files in found.items()
@@ -203,17 +201,30 @@ def measure_size(folder: Path) -> memory.Size:
     """What decides how much memory a folder's model needs, from the shapes in its files."""
     from safetensors import safe_open
 
-    parts = []
-    for file in _weights(folder).values():
-        with safe_open(file, "pt") as opened:
-            parts.append(
-                2e-9 * sum(math.prod(opened.get_slice(key).get_shape()) for key in opened.keys())
-            )
-    side = (
-        json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8")).get("sample_size")
-        or 64
-    )
+    files, parts = _weights(folder), []
+    for part in ("text_encoder", "unet", "vae"):
+        with safe_open(files[part], "pt") as opened:
+            shapes = [opened.get_slice(key).get_shape() for key in opened.keys()]
+        parts.append(2e-9 * sum(math.prod(shape) for shape in shapes))
+    side = folders.read_json(folder / "unet" / "config.json")["sample_size"]
     return memory.Size(tuple(parts), side if isinstance(side, int) else max(side))
+
+
+def _device(device: str | torch.device | None, folder: Path | None) -> torch.device:
+    """The device that was asked for, or the fastest that is there; Tiny SD needs none."""
+    mps, cuda = torch.backends.mps.is_available(), torch.cuda.is_available()
+    if device is None:
+        best = "cuda" if cuda else "mps" if mps else "cpu"
+        return torch.device("cpu" if folder == TINY_SD else best)
+    try:
+        asked = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"Unknown device {device!r}: choose 'cpu', 'cuda' or 'mps'.") from error
+    there = {"cpu": True, "cuda": cuda, "mps": mps}
+    if not there.get(asked.type) or (cuda and (asked.index or 0) >= torch.cuda.device_count()):
+        have = ", ".join(repr(name) for name, found in there.items() if found)
+        raise ValueError(f"This machine has no device {str(device)!r} for models: it has {have}.")
+    return asked
 
 
 def load_pipeline(
@@ -221,63 +232,57 @@ def load_pipeline(
     *,
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
-):
+) -> StableDiffusionPipeline:
     """Load a Stable Diffusion pipeline.
 
-    A model from the hub is taken from the cache, or fetched after saying from where and how large it is. If memory is short, each
-    thing done about it is printed with its reason (:func:`memory.ladder`); if all of them are not enough, Tiny SD is loaded instead.
+    A model from the hub is taken from the cache, or fetched after saying from where and how large
+    it is. If memory is short, each thing done about it is printed with its reason
+    (:func:`memory.ladder`); if all of them are not enough, Tiny SD is loaded instead.
 
     Args:
         model: see :func:`resolve`. None means ``SDLEARN_MODEL`` or else Tiny SD.
-        device: None chooses cuda, then mps, then cpu; Tiny SD always runs on the cpu unless told otherwise, it is small enough.
+        device: None chooses cuda, then mps, then cpu; Tiny SD always runs on the cpu unless told
+            otherwise, it is small enough.
         dtype: None means float16 on cuda, float32 on cpu, and on mps float32 if it fits.
 
     Returns:
-        A ``diffusers.StableDiffusionPipeline`` with weights from safetensors only, no safety checker, in evaluation mode.
+        A ``diffusers.StableDiffusionPipeline`` with weights from safetensors only, no safety
+        checker, in evaluation mode; :func:`defaults_of` knows how it is best sampled.
 
     Raises:
-        FileNotFoundError, ValueError: with one sentence that says what to do.
+        FileNotFoundError, ValueError, TypeError: with one sentence that says what to do.
     """
-    folder, hub_ids = resolve(model)
-    if device is None:
-        device = (
-            "cpu"
-            if folder == TINY_SD
-            else "cuda"
-            if torch.cuda.is_available()
-            else "mps"
-            if torch.backends.mps.is_available()
-            else "cpu"
+    if dtype not in (None, *DTYPES):
+        raise TypeError(
+            f"dtype must be torch.float32, torch.float16 or torch.bfloat16; got {dtype!r}."
         )
-    kind, plan = torch.device(device).type, []
+    folder, hub_ids = resolve(model)
+    asked = _device(device, folder)
     card = next((m for m in MODELS.values() if m.hub_ids == hub_ids), None)
-    if card:
-        plan = memory.ladder(
-            memory.free(device), kind, card, dtype
-        )  # before anything is fetched in vain
+    plan = []
+    if card:  # before anything is fetched in vain
+        plan = memory.ladder(memory.free(asked), asked.type, card, dtype)
     if folder is None and not (plan and plan[-1].name == "tiny"):
         folder = _from_hub(hub_ids, card)
     if folder is not None:
-        check_folder(folder)
+        folders.check_folder(folder)
         if folder != TINY_SD:
-            plan = memory.ladder(memory.free(device), kind, card or measure_size(folder), dtype)
-    if plan and (card or plan[0].name != "whole"):
-        print(
-            "\n".join(
-                f"{card.about if card else folder.name} on {kind}: {measure.reason}."
-                for measure in plan
-            ),
-            *([card.note] if card and card.note else []),
-            sep="\n",
-        )
+            size = card or measure_size(folder)
+            plan = memory.ladder(memory.free(asked), asked.type, size, dtype)
     taken = {measure.name for measure in plan}
+    if card or not taken <= {"whole"}:
+        _tell(card.about if card else folder.name, asked.type, plan, card.note if card else "")
     if "tiny" in taken:
         return load_pipeline(TINY_SD)
-    if dtype is None:
-        dtype = torch.float16 if kind == "cuda" or "half" in taken else torch.float32
-    pipe = memory.settle(_from_folder(folder, dtype), device, plan)
+    half = asked.type == "cuda" or "half" in taken
+    pipe = _from_folder(folder, dtype or (torch.float16 if half else torch.float32))
     pipe.defaults = card.defaults if card else read_defaults(folder)
-    return pipe
+    return memory.settle(pipe, asked, plan)
+
+
+def _tell(name: str, kind: str, plan: list[memory.Measure], note: str) -> None:
+    lines = [f"{name} on {kind}: {measure.reason}." for measure in plan]
+    print("\n".join([*lines, *([note] if note else [])]))
 
 
 def defaults_of(pipe) -> Defaults:
@@ -318,34 +323,39 @@ def write_defaults(folder: str | os.PathLike, defaults: Defaults) -> None:
     (Path(folder) / "defaults.json").write_text(text, encoding="utf-8")
 
 
-def _from_folder(folder: Path, dtype: torch.dtype):
+def _from_folder(folder: Path, dtype: torch.dtype) -> StableDiffusionPipeline:
     quiet()  # first: importing the pipeline class already gives advice
     from diffusers import StableDiffusionPipeline
 
-    options = dict(
-        dtype=dtype,
-        use_safetensors=True,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    if any(".fp16." in file.name for file in _weights(folder).values()):
-        options["variant"] = "fp16"  # of those parts that have one
+    halves = any(".fp16." in file.name for file in _weights(folder).values())
     try:
         pipe = StableDiffusionPipeline.from_pretrained(
-            str(folder), local_files_only=True, **options
+            str(folder),
+            variant="fp16" if halves else None,  # of those parts that have one
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            requires_safety_checker=False,
+            **dict.fromkeys(folders.LEFT_OUT),
         )
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+    except Exception as error:  # whatever the libraries say of files that do not fit together
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(
-            f"{folder} could not be loaded, its files do not fit together ({str(error).splitlines()[0][:200]}): fetch it again."
+            f"{folder} could not be loaded, its files do not fit together ({reason}): fetch it "
+            "again."
         ) from error
-    _check_weights(folder, pipe)
+    _check_complete(folder, pipe)
+    _check_fit(folder, pipe)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def _check_weights(folder: Path, pipe) -> None:
-    """diffusers leaves weights that it does not find empty, transformers fills them with random numbers, and both only log it: refuse that."""
+def _check_complete(folder: Path, pipe) -> None:
+    """Refuse weights that lack a tensor.
+
+    diffusers leaves weights that it does not find empty, transformers fills them with random
+    numbers, and both only log it.
+    """
     from safetensors import safe_open
 
     stored = set()
@@ -365,14 +375,47 @@ def _check_weights(folder: Path, pipe) -> None:
     ]
     if lacking:
         raise ValueError(
-            f"{folder} lacks {len(lacking)} of its weights ({lacking[0]}): the model is incomplete; fetch it again."
+            f"{folder} lacks {len(lacking)} of its weights ({lacking[0]}): the model is "
+            "incomplete; fetch it again."
         )
 
 
-def _from_hub(hub_ids: tuple[str, ...], card: Model | None) -> Path:
-    """A model's folder in the hub's cache, complete; what is missing is fetched, from the first of the hub ids that has it."""
-    from huggingface_hub import try_to_load_from_cache
+def _check_fit(folder: Path, pipe) -> None:
+    """Refuse parts of different models, and weights that hold something else than numbers."""
+    words, text, unet = pipe.tokenizer, pipe.text_encoder.config, pipe.unet.config
+    for mine, its, what in (
+        (len(words), text.vocab_size, "pieces of text that tokenizer and text encoder know"),
+        (words.model_max_length, text.max_position_embeddings, "places for them"),
+    ):
+        if not 2 < mine <= its:
+            raise ValueError(
+                f"{folder}: the {what} are {mine} and {its}, so these parts belong to different "
+                "models: take all from one."
+            )
+    for mine, its, what in (
+        (text.hidden_size, unet.cross_attention_dim, "text encoder's states and U-Net's"),
+        (pipe.vae.config.latent_channels, unet.out_channels, "autoencoder's latents and U-Net's"),
+    ):
+        if mine != its:
+            raise ValueError(
+                f"{folder}: the {what} have {mine} and {its} channels, so these parts belong to "
+                "different models: take all from one."
+            )
+    for part in folders.WEIGHTS:
+        for key, value in getattr(pipe, part).named_parameters():
+            # the largest magnitude: NaN and infinity pass through it, and nothing is copied
+            if not torch.isfinite(torch.linalg.vector_norm(value, math.inf)):
+                raise ValueError(
+                    f"{folder}: {part}/{key} holds numbers that are not finite in {value.dtype}: "
+                    "load it with dtype=torch.float32, or fetch it again."
+                )
 
+
+def _from_hub(hub_ids: tuple[str, ...], card: Model | None) -> Path:
+    """A model's folder in the hub's cache, complete; what is missing is fetched.
+
+    Tried in order: for each hub id the pinned commit, then what is in the cache, then the hub.
+    """
     why = {
         "OfflineModeIsEnabled": "it is not in the cache, and HF_HUB_OFFLINE forbids to fetch it",
         "GatedRepoError": "accept its licence on its page, then log in with `hf auth login`",
@@ -380,86 +423,117 @@ def _from_hub(hub_ids: tuple[str, ...], card: Model | None) -> Path:
     }
     problems = []
     for hub_id, revision in zip_longest(hub_ids, card.revisions if card else ()):
-        problem = None
-        for wanted in dict.fromkeys((revision, None)):  # the pinned commit, else what is there
-            index = try_to_load_from_cache(hub_id, "model_index.json", revision=wanted)
-            if isinstance(index, str):
-                try:
-                    check_folder(Path(index).parent)
-                    return Path(index).parent
-                except (OSError, ValueError) as error:
-                    problem = str(error)
+        folder, problem = _from_cache(hub_id, revision)
+        if folder:
+            return folder
         try:
             return _download(hub_id, revision, card)
         except Exception as error:  # whatever the reason, the next one may do
-            reason = (
-                str(error)
-                if type(error) in (ValueError, OSError)
-                else f"it cannot be reached ({type(error).__name__})"
-            )
-            problems.append(
-                f"{hub_id}: {problem or why.get(type(error).__name__, reason)}".splitlines()[
-                    0
-                ].rstrip(".")
-            )
+            own = type(error) in (ValueError, OSError, FileNotFoundError)
+            reason = str(error) if own else f"it cannot be reached ({type(error).__name__})"
+            reason = problem or why.get(type(error).__name__, reason)
+            problems.append(f"{hub_id}: {reason}".splitlines()[0].rstrip("."))
     raise FileNotFoundError(
-        f"The model could not be loaded from the hub or its cache; check the name and the network, or pass a local folder. {' | '.join(problems)}."
+        "The model could not be loaded from the hub or its cache; check the name and the network, "
+        f"or pass a local folder. {' | '.join(problems)}."
     )
 
 
+def _from_cache(hub_id: str, revision: str | None) -> tuple[Path | None, str]:
+    """(the model's folder, "") or (None, what is wrong with what was found)."""
+    from huggingface_hub import snapshot_download
+
+    problem = ""
+    for wanted in dict.fromkeys((revision, None)):  # the pinned commit, else what is there
+        try:
+            folder = Path(snapshot_download(hub_id, revision=wanted, local_files_only=True))
+        except (OSError, ValueError):  # it is not there
+            continue
+        if (folder / folders.INDEX).exists():
+            try:
+                folders.check_folder(folder)
+                return folder, ""
+            except (OSError, ValueError) as error:
+                problem = str(error)
+    return None, problem
+
+
 def _download(hub_id: str, revision: str | None, card: Model | None) -> Path:
-    """Fetch what a pipeline needs and nothing else: configurations, the tokenizer and safetensors, no pickles and no code."""
-    from huggingface_hub import HfApi, constants, snapshot_download
+    """Fetch what a pipeline needs and nothing else: no pickles, no code, no second precision."""
+    from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
     from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
-    files = {
-        f.rfilename: f.size or 0
-        for f in HfApi().model_info(hub_id, revision=revision, files_metadata=True).siblings
-    }
-    parts = ("model_index.json", "tokenizer", "scheduler", "text_encoder", "unet", "vae")
-    small = [
-        name
-        for name in files
-        if name.split("/")[0] in parts and name.endswith((".json", "merges.txt"))
-    ]
-    weights = []
-    for part, name in (
-        ("text_encoder", "model"),
-        ("unet", "diffusion_pytorch_model"),
-        ("vae", "diffusion_pytorch_model"),
-    ):
-        offered = [
-            f
-            for f in (f"{part}/{name}.fp16.safetensors", f"{part}/{name}.safetensors")
-            if f in files
-        ]
-        if not offered:
-            raise ValueError(
-                f"its {part} does not come as safetensors, and pickles, which can run any code when opened, are refused"
-            )
-        weights.append(offered[0])
+    if not card and not constants.HF_HUB_OFFLINE:
+        print(f"No folder {hub_id!r} here, so huggingface.co is asked for it.", flush=True)
+    siblings = HfApi().model_info(hub_id, revision=revision, files_metadata=True).siblings
+    sizes = {f.rfilename: f.size or 0 for f in siblings}
+    if folders.INDEX not in sizes:
+        raise ValueError(f"it has no {folders.INDEX}, so it is no diffusers pipeline")
+    index = hf_hub_download(hub_id, folders.INDEX, revision=revision)
+    folders.check_index(folders.read_json(Path(index)), hub_id)  # before the weights are fetched
+    wanted = _needed(sizes)
     about = f"{card.about} ({card.licence})" if card else hub_id
-    size = sum(files[name] for name in weights + small) / 1e9
     print(
-        f"Fetching {about} from huggingface.co/{hub_id}: {size:.1f} GB, once; it is kept in {constants.HF_HUB_CACHE}.",
+        f"Fetching {about} from huggingface.co/{hub_id}: {sum(sizes[f] for f in wanted) / 1e9:.1f} "
+        f"GB, once; it is kept in {constants.HF_HUB_CACHE}.",
         flush=True,
     )
     enable_progress_bars()
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=weights + small))
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted))
     finally:
         disable_progress_bars()
 
 
-def load_tokenizer(folder: str | os.PathLike = TINY_SD):
-    """The CLIPTokenizer of a pipeline folder."""
+def _needed(names: Iterable[str]) -> list[str]:
+    """Of a repository's files those of the parts: configurations, the tokenizer, safetensors.
+
+    Raises:
+        ValueError: if a part comes as a pickle only.
+    """
+    names = list(names)
+    needed = [
+        name
+        for name in names
+        if name.split("/")[0] in (folders.INDEX, *folders.PARTS)
+        and name.endswith((".json", "merges.txt"))
+    ]
+    for part in folders.WEIGHTS:
+        stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+        files = [f"{part}/{stem}{precision}.safetensors" for precision in (".fp16", "")]
+        offered = [f for f in files if f in names]
+        if not offered:
+            raise ValueError(
+                f"its {part} does not come as safetensors, and pickles, which can run any code "
+                "when opened, are refused"
+            )
+        needed.append(offered[0])
+    return needed
+
+
+def load_tokenizer(folder: str | os.PathLike = TINY_SD) -> CLIPTokenizer:
+    """The CLIPTokenizer of a pipeline folder; nothing is asked of the network."""
     from transformers import CLIPTokenizer
 
-    return CLIPTokenizer.from_pretrained(str(Path(folder) / "tokenizer"))
+    path = Path(folder) / "tokenizer"
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"{path} does not exist: this model has no tokenizer. Tiny SD's is made by "
+            "`python -m sdlearn.training tokenizer`."
+        )
+    return CLIPTokenizer.from_pretrained(str(path), local_files_only=True)
 
 
-def load_part(name: str, folder: str | os.PathLike = TINY_SD):
-    """One part of a pipeline folder in float32: "vae", "unet", "text_encoder", or Tiny SD's "clip" (both towers) for chapter 04."""
+def load_part(name: str, folder: str | os.PathLike = TINY_SD) -> torch.nn.Module:
+    """One part of a pipeline folder in float32, in evaluation mode.
+
+    Args:
+        name: "vae", "unet", "text_encoder", or Tiny SD's "clip" (both towers) for chapter 04.
+        folder: of the pipeline.
+
+    Raises:
+        FileNotFoundError, ValueError: with one sentence that says what to do.
+    """
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPModel, CLIPTextModel
 
@@ -470,66 +544,84 @@ def load_part(name: str, folder: str | os.PathLike = TINY_SD):
         "text_encoder": CLIPTextModel,
         "clip": CLIPModel,
     }
+    if name not in classes:
+        raise ValueError(f"Unknown part {name!r}: choose one of {', '.join(classes)}.")
     path = Path(folder) / name
-    if not path.exists():
+    if not path.is_dir():
         raise FileNotFoundError(
-            f"{path} does not exist: this model has no part {name!r}. Tiny SD's parts are made by `python -m sdlearn.training all`."
+            f"{path} does not exist: this model has no part {name!r}. Tiny SD's parts are made by "
+            "`python -m sdlearn.training all`."
         )
-    part = classes[name].from_pretrained(str(path), dtype=torch.float32, use_safetensors=True)
+    try:
+        part = classes[name].from_pretrained(
+            str(path), dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
+    except Exception as error:  # whatever the libraries say of damaged files
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ValueError(f"{path} could not be loaded ({reason}): fetch it again.") from error
     return part.eval()
 
 
 def save(folder: str | os.PathLike, *, vae=None, unet=None, clip=None) -> None:
-    """Write parts into a pipeline folder as fp16 safetensors, with the index and the scheduler that make it a StableDiffusionPipeline.
+    """Write parts into a pipeline folder as fp16 safetensors, with its index and scheduler.
 
-    ``clip`` (a CLIPModel) gives ``clip/``, both towers, and ``text_encoder/``, the text tower alone as the pipeline wants it.
+    ``clip`` (a CLIPModel) gives ``clip/``, both towers, and ``text_encoder/``, the text tower
+    alone as the pipeline wants it.
     """
-    import copy
-
     import diffusers
-    from safetensors.torch import save_file
-    from transformers import CLIPTextModel
 
     quiet()
     folder = Path(folder)
     for name, part in (("vae", vae), ("unet", unet), ("clip", clip)):
         if part is not None:
             copy.deepcopy(part).half().save_pretrained(folder / name)
-            path = folder / name / "config.json"
-            config = json.loads(path.read_text())
-            config.pop(
-                "_name_or_path", None
-            )  # where the trainer found the weights it went on from: nobody else has that folder
-            path.write_text(json.dumps(config, indent=2) + "\n")
+            # where the trainer found the weights it went on from: nobody else has that folder
+            _change_json(folder / name / "config.json", lambda c: c.pop("_name_or_path", None))
     if clip is not None:
-        text = CLIPTextModel(clip.config.text_config)
-        text.load_state_dict(clip.text_model.state_dict())
-        text.save_pretrained(folder / "text_encoder")
-        # transformers 5 writes keys without this prefix, and version 4 would then silently load random weights; both read them with it
-        prefix = "text_model."
-        weights = {
-            prefix + k.removeprefix(prefix): v.half().contiguous()
-            for k, v in text.state_dict().items()
-        }
-        save_file(weights, folder / "text_encoder" / "model.safetensors", metadata={"format": "pt"})
-        for name in (
-            "clip",
-            "text_encoder",
-        ):  # fp16 on disk, float32 when loaded, in step with diffusers' default
+        _save_text_encoder(folder / "text_encoder", clip)
+        for name in ("clip", "text_encoder"):
+            # fp16 on disk, float32 when loaded, in step with diffusers' default
             path = folder / name / "config.json"
-            path.write_text(
-                json.dumps({**json.loads(path.read_text()), "dtype": "float32"}, indent=2) + "\n"
-            )
+            _change_json(path, lambda c: c.update(dtype="float32"))
     build_scheduler().save_pretrained(folder / "scheduler")
     if not (folder / "defaults.json").exists():  # trained anew: Tiny SD's, until they are measured
         write_defaults(folder, read_defaults(TINY_SD))
-    parts = {"vae": ("diffusers", "AutoencoderKL"), "unet": ("diffusers", "UNet2DConditionModel"), "scheduler": ("diffusers", "DDIMScheduler"),
-             "text_encoder": ("transformers", "CLIPTextModel"), "tokenizer": ("transformers", "CLIPTokenizer"),
-             "safety_checker": (None, None), "feature_extractor": (None, None)}  # fmt: skip
     index = {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": diffusers.__version__,
-        **parts,
+        "vae": ("diffusers", "AutoencoderKL"),
+        "unet": ("diffusers", "UNet2DConditionModel"),
+        "scheduler": ("diffusers", "DDIMScheduler"),
+        "text_encoder": ("transformers", "CLIPTextModel"),
+        "tokenizer": ("transformers", "CLIPTokenizer"),
+        "safety_checker": (None, None),
+        "feature_extractor": (None, None),
         "requires_safety_checker": False,
     }
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    (folder / folders.INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _save_text_encoder(folder: Path, clip) -> None:
+    """The text tower, with the prefix on its weights' names that transformers 4 needs.
+
+    Version 5 writes them without, and 4 would then silently load random weights; both read them
+    with it.
+    """
+    from safetensors.torch import save_file
+    from transformers import CLIPTextModel
+
+    text = CLIPTextModel(clip.config.text_config)
+    text.load_state_dict(clip.text_model.state_dict())
+    text.save_pretrained(folder)
+    prefix = "text_model."
+    weights = {
+        prefix + key.removeprefix(prefix): value.half().contiguous()
+        for key, value in text.state_dict().items()
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _change_json(path: Path, change: Callable[[dict], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content, indent=2) + "\n")

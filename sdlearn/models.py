@@ -5,22 +5,32 @@ Everything is imported inside the functions, because importing diffusers alone t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    from diffusers import (
+        AutoencoderKL,
+        DiffusionPipeline,
+        SchedulerMixin,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+        UNet2DModel,
+    )
+    from transformers import CLIPModel, CLIPTokenizer
 
 TINY_VAE = dict(
     in_channels=3,
     out_channels=3,
     down_block_types=("DownEncoderBlock2D",) * 4,
     up_block_types=("UpDecoderBlock2D",) * 4,
-    block_out_channels=(
-        32,
-        48,
-        96,
-        128,
-    ),  # the 128-pixel stage costs most, so it is narrow; the deep stages are cheap
+    # the 128-pixel stage costs most, so it is narrow; the deep stages are cheap
+    block_out_channels=(32, 48, 96, 128),
     layers_per_block=1,
     latent_channels=4,
-    norm_num_groups=4,  # few, wide groups: narrow ones wash out the colours, and training stalls at grey blobs
+    # few, wide groups: narrow ones wash out the colors, and training stalls at gray blobs
+    norm_num_groups=4,
     sample_size=128,
 )
 TINY_UNET = dict(
@@ -54,7 +64,8 @@ TINY_VISION = dict(
     projection_dim=128,
     hidden_act="quick_gelu",
 )
-# the published configuration of Stable Diffusion 1.5 (860, 123 and 84 M parameters): to count and to test with, without its weights
+# the published configuration of Stable Diffusion 1.5 (860, 123 and 84 M parameters): to count and
+# to test with, without its weights
 SD15_UNET = dict(
     sample_size=64,
     layers_per_block=2,
@@ -101,15 +112,15 @@ SAMPLERS = {  # our names, and diffusers' classes
 }
 
 
-def build_vae(**changes):
-    """A fresh AutoencoderKL with random weights, Tiny SD's shape unless ``changes`` say otherwise."""
+def build_vae(**changes) -> AutoencoderKL:
+    """A fresh AutoencoderKL with random weights: Tiny SD's shape, but for ``changes``."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(**{**TINY_VAE, **changes})
 
 
-def build_unet(**changes):
-    """A fresh UNet2DConditionModel with random weights."""
+def build_unet(**changes) -> UNet2DConditionModel:
+    """A fresh UNet2DConditionModel with random weights: Tiny SD's shape, but for ``changes``."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(**{**TINY_UNET, **changes})
@@ -117,20 +128,41 @@ def build_unet(**changes):
 
 def build_pixel_unet(
     side: int, channels: int, multiples: tuple, attention: tuple, layers: int, in_channels: int = 3
-):
-    """A U-Net that denoises pixels, without words (Dhariwal and Nichol 2021): ``channels`` times ``multiples`` level by level, attention where the side is one of ``attention``."""
+) -> UNet2DModel:
+    """A U-Net that denoises pixels, without words (Dhariwal and Nichol 2021).
+
+    Args:
+        side: of the pictures, in pixels.
+        channels: of the first level, before ``multiples``.
+        multiples: what ``channels`` is multiplied by, level by level.
+        attention: the sides at which it attends.
+        layers: residual blocks a level.
+        in_channels: 3, or 6 where it also reads the small picture that it enlarges.
+    """
     from diffusers import UNet2DModel
 
     attends = [side // 2**i in attention for i in range(len(multiples))]
     return UNet2DModel(
-        sample_size=side, in_channels=in_channels, out_channels=6, layers_per_block=layers, block_out_channels=tuple(round(channels * m) for m in multiples),
-        down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends), up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in attends[::-1]),
-        downsample_type="resnet", upsample_type="resnet", attention_head_dim=64, resnet_time_scale_shift="scale_shift",
-    )  # fmt: skip
+        sample_size=side,
+        in_channels=in_channels,
+        out_channels=6,
+        layers_per_block=layers,
+        block_out_channels=tuple(round(channels * m) for m in multiples),
+        down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in attends[::-1]),
+        downsample_type="resnet",
+        upsample_type="resnet",
+        attention_head_dim=64,
+        resnet_time_scale_shift="scale_shift",
+    )
 
 
-def plain_attention(model) -> None:
-    """Compute attention by plain matrix products: on CPUs the fused kernel trains slower at these small sizes (U-Net 57 against 93 pictures a second, CLIP 107 against 168)."""
+def plain_attention(model: torch.nn.Module) -> None:
+    """Compute attention by plain matrix products.
+
+    On CPUs the fused kernel trains slower at these small sizes: the U-Net 57 against 93 pictures a
+    second, CLIP 107 against 168.
+    """
     if hasattr(model, "set_attn_implementation"):
         model.set_attn_implementation("eager")
     else:
@@ -139,14 +171,18 @@ def plain_attention(model) -> None:
         model.set_attn_processor(AttnProcessor())
 
 
-def build_tokenizer(vocab: dict[str, int], merges: list[tuple[str, str]], max_length: int = 77):
+def build_tokenizer(
+    vocab: dict[str, int], merges: list[tuple[str, str]], max_length: int = 77
+) -> CLIPTokenizer:
     """A CLIPTokenizer from a byte-pair vocabulary and its merges, in order of priority."""
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=max_length)
 
 
-def build_clip(tokenizer, text: dict | None = None, vision: dict | None = None):
+def build_clip(
+    tokenizer: CLIPTokenizer, text: dict | None = None, vision: dict | None = None
+) -> CLIPModel:
     """A fresh CLIPModel (text tower, image tower, learnt temperature) for this tokenizer."""
     from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
@@ -167,29 +203,52 @@ def build_clip(tokenizer, text: dict | None = None, vision: dict | None = None):
     )
 
 
-def build_scheduler(sampler: str = "ddim", **changes):
-    """diffusers' scheduler for one of our samplers, on Stable Diffusion's schedule; its own defaults differ, so all is said explicitly."""
+def build_scheduler(sampler: str = "ddim", **changes) -> SchedulerMixin:
+    """diffusers' scheduler for one of our samplers, on Stable Diffusion's schedule.
+
+    Its own defaults differ, so all is said explicitly.
+
+    Raises:
+        ValueError: for a sampler that is not one of :data:`SAMPLERS`.
+    """
     import diffusers
+
+    if sampler not in SAMPLERS:
+        raise ValueError(f"Unknown sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}.")
 
     quiet()  # or it would list the settings that some of them do not have
     return getattr(diffusers, SAMPLERS[sampler]).from_config({**SCHEDULE, **changes})
 
 
-def build_pipeline(vae, text_encoder, tokenizer, unet, scheduler=None):
+def build_pipeline(vae, text_encoder, tokenizer, unet, scheduler=None) -> StableDiffusionPipeline:
     """Put parts together to a StableDiffusionPipeline without a safety checker."""
     quiet()
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline(
-        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler or build_scheduler(),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=scheduler or build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def as_pipeline(kind: str, pipe, sampler: str = "ddim"):
-    """The same parts as another of diffusers' pipelines, "img2img" or "inpaint", with a fresh scheduler."""
+def as_pipeline(kind: str, pipe, sampler: str = "ddim") -> DiffusionPipeline:
+    """The same parts as diffusers' pipeline of another kind, with a fresh scheduler.
+
+    Args:
+        kind: "img2img" or "inpaint".
+        pipe: whose parts it takes.
+        sampler: see :data:`SAMPLERS`.
+    """
+    if kind not in ("img2img", "inpaint"):
+        raise ValueError(f"Unknown pipeline {kind!r}: choose 'img2img' or 'inpaint'.")
     quiet()
     import diffusers
 
@@ -205,9 +264,14 @@ def as_pipeline(kind: str, pipe, sampler: str = "ddim"):
 
 
 def random_sd15(
-    device: str | torch.device = "meta", dtype: torch.dtype = torch.float16, tokenizer=None
-):
-    """A pipeline of Stable Diffusion 1.5's full published size with random weights: its price does not depend on what it has learnt. On "meta" it takes no memory."""
+    device: str | torch.device = "meta",
+    dtype: torch.dtype = torch.float16,
+    tokenizer: CLIPTokenizer | None = None,
+) -> StableDiffusionPipeline:
+    """A pipeline of Stable Diffusion 1.5's full published size with random weights.
+
+    Its price does not depend on what it has learnt. On "meta" it takes no memory.
+    """
     from transformers import CLIPTextConfig, CLIPTextModel
 
     with torch.device(device):
@@ -223,7 +287,10 @@ def random_sd15(
 
 
 def byte_vocabulary() -> tuple[dict[str, int], list]:
-    """(vocabulary, no merges) of all 256 bytes, inside a word and at its end: the base every byte-pair tokenizer starts from (Radford et al. 2019)."""
+    """(vocabulary, no merges) of all 256 bytes, inside a word and at its end.
+
+    The base every byte-pair tokenizer starts from (Radford et al. 2019).
+    """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [b for b in range(256) if b not in printable]
     symbols = [chr(b) for b in printable] + [chr(256 + i) for i in range(len(others))]
@@ -232,7 +299,7 @@ def byte_vocabulary() -> tuple[dict[str, int], list]:
 
 
 def quiet() -> None:
-    """Switch off the progress bars and advice of diffusers and transformers by their own switches."""
+    """Switch off the progress bars and advice of diffusers and transformers."""
     import diffusers
     import transformers
 

@@ -286,7 +286,11 @@ def shop(monkeypatch, cached, shrunken, tmp_path):
             return type("Info", (), {"siblings": siblings})
         raise offers.get(hub_id) or ConnectionError("no route to the hub")
 
-    def snapshot_download(hub_id, revision=None, allow_patterns=()):
+    in_the_cache = huggingface_hub.snapshot_download
+
+    def snapshot_download(hub_id, revision=None, allow_patterns=(), local_files_only=False):
+        if local_files_only:
+            return in_the_cache(hub_id, revision=revision, local_files_only=True)
         offers.fetched = sorted(allow_patterns)
         taken = tmp_path / "taken"
         for name in allow_patterns:
@@ -295,7 +299,11 @@ def shop(monkeypatch, cached, shrunken, tmp_path):
         return str(cached(hub_id, taken, revision or fake_sd.COMMIT))
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    def hf_hub_download(hub_id, filename, revision=None):
+        return str(offers[hub_id] / filename)
+
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hf_hub_download)
     return offers
 
 
@@ -400,8 +408,8 @@ def test_disk_that_is_full(shop, shrunken, monkeypatch):
 
     shop["a/b"] = shrunken
 
-    def full(*args, **kwargs):
-        raise OSError(28, "No space left on device")
+    def full(*args, local_files_only=False, **kwargs):
+        raise OSError(28, "No space left on device") if not local_files_only else OSError("none")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
     sentence(lambda: hub.load_pipeline("a/b"), "a/b: [Errno 28] No space left on device")
