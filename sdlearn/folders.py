@@ -161,7 +161,7 @@ def _another_family(pipeline: str, named: dict, others: list[str], where: Path |
     }
     found = [text for name, text in traits.items() if named.get(name, [None, None])[1]]
     if "three text encoders" in found:
-        found.remove("two text encoders")
+        found = [text for text in found if text != "two text encoders"]
     why = " and ".join(found) or ", ".join(f"{n}: {named[n][1][:80]}" for n in others[:3])
     return (
         f"{where} is another kind of model, a {pipeline}{f' ({why})' if why else ''}, and this "
