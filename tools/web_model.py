@@ -13,7 +13,6 @@ import argparse
 import base64
 import gzip
 import hashlib
-import inspect
 import json
 import os
 import shutil
@@ -195,18 +194,129 @@ def find_judge(folder: Path):
 # ------------------------------------------------------------------------------------- the page's data
 
 
-def defaults(folder: Path) -> dict:
-    """The settings this model is sampled with: from its folder, else those of ``sample``."""
-    names = ("guidance_scale", "sampler", "num_inference_steps")
-    signature = inspect.signature(sampling.sample_steps).parameters
-    chosen = {name: signature[name].default for name in names}
-    path = folder / "defaults.json"
-    if path.exists():
-        chosen.update(json.loads(path.read_text(encoding="utf-8")))
-    return {name: chosen[name] for name in names}
+def said(pipe, prompt: str) -> dict[str, str]:
+    """What the notebook says of a prompt, by the kind of note."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        text.check_prompt(pipe, prompt)
+    kinds = dict.fromkeys(note.kind for note in text.prompt_notes(pipe, prompt))
+    return dict(zip(kinds, (str(w.message) for w in caught), strict=True))
 
 
-def page_data(pipe, folder: Path, levels: list[dict], judged: bool) -> dict:
+def templates(pipe) -> dict[str, str]:
+    """Every sentence about a prompt, with names in braces where the words stand.
+
+    Each is what Python says of an example, with the example's words taken out again, so there is
+    one list of sentences; tests compare the page's sentences with Python's on other prompts.
+    """
+    thing, other, third = list(world.KINDS)[:3]
+    room = pipe.tokenizer.model_max_length - 2
+    long = " ".join([thing] * (room + 2))
+    lost = next(note.word for note in text.prompt_notes(pipe, long) if note.kind == "long")
+    examples = {
+        "empty": ("", {}),
+        "long": (long, {str(room + 2): "count", repr(lost): "word"}),
+        "negation": (f"not {thing}", {repr("not"): "word"}),
+        "number": (f"seven {thing}", {repr("seven"): "word"}),
+        "plural": (f"{thing}s", {repr(f"{thing}s"): "word", repr(thing): "suggestion"}),
+        "weight": (f"(({thing}", {"((": "word"}),
+        "third": (f"{thing} {other} {third}", {repr(third): "word"}),
+        "symbol": (f"{thing} %", {repr("%"): "word"}),
+        "nothing": ("a", {}),
+        "unknown": (f"{thing} qzx", {repr("qzx"): "hints"}),
+        "unknowns": (f"{thing} qzx xqz", {f"{'qzx'!r}, {'xqz'!r}": "hints"}),
+    }
+    found = {}
+    for kind, (prompt, parts) in examples.items():
+        sentence = said(pipe, prompt)[kind.removesuffix("s")]
+        for part, name in parts.items():
+            part = repr(part) if part == "((" else part
+            if part not in sentence:
+                raise RuntimeError(f"no {part} in {sentence!r}: adapt tools/web_model.py")
+            sentence = sentence.replace(part, f"{{{name}}}")
+        found[kind] = sentence
+    word = max(world.KINDS, key=len)
+    before, after = found["unknown"].split("{hints}")
+    hint = said(pipe, f"{thing} {word}q")["unknown"][len(before) : -len(after)]
+    found["hint"] = hint.removeprefix(repr(f"{word}q")).replace(repr(word), "{suggestion}")
+    return found
+
+
+def word_data(pipe) -> dict:
+    """What web/words.mjs needs to say of a prompt what the notebook says."""
+    thing = next(iter(world.KINDS))
+    marks = [c for c in map(chr, range(0x2100)) if not c.isalnum()]
+    silent = [
+        c
+        for c in marks
+        if all(note.kind != "symbol" for note in text.prompt_notes(pipe, f"{thing} {c} {thing}"))
+    ]
+    return {
+        "sentences": templates(pipe),
+        "known": sorted(text.known_words(pipe)),
+        "kinds": list(world.KINDS),
+        "told": [*world.KINDS, *world.COLOURS, *world.PLACES, *world.TIMES],
+        "negations": sorted(text.NEGATIONS),
+        "numbers": sorted(text.NUMBERS),
+        "punctuation": silent,
+    }
+
+
+def chapter_links() -> dict[str, dict[str, str]]:
+    """Title and page of each chapter by its number, as seen from the live page."""
+    found = {}
+    for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        heading = next(
+            line
+            for cell in cells
+            if cell["cell_type"] == "markdown"
+            for line in "".join(cell["source"]).splitlines()
+            if line.startswith("# ")
+        )
+        address = f"../notebooks/{path.stem}.html"
+        found[path.name[:2]] = {"title": heading.removeprefix("# ").strip(), "address": address}
+    return found
+
+
+def sentences(count: int = 60) -> list[str]:
+    """Captions of random scenes: what the page offers to draw."""
+    rng = np.random.default_rng(0)
+    drawn = [world.caption(world.sample_scene(rng)) for _ in range(count)]
+    return sorted(dict.fromkeys(drawn), key=len)
+
+
+def gallery(pipe, folder: Path, count: int = 6) -> list[dict]:
+    """Pictures drawn beforehand, for a page whose model is not loaded; first takes."""
+    chosen, shown = defaults_of(pipe), []
+    for seed, prompt in enumerate(sentences()[:count]):
+        image = sampling.sample(pipe, prompt, seed=seed, **chosen)[0]
+        image.save(folder / f"sample_{seed}.png")
+        steps = chosen["num_inference_steps"]
+        wanted = {
+            "prompt": prompt,
+            "seed": seed,
+            "steps": steps,
+            "guidance": chosen["guidance_scale"],
+            "sampler": chosen["sampler"],
+        }
+        said = f"{prompt} (seed {seed}, {steps} steps)"
+        shown.append({"src": f"sample_{seed}.png", "alt": said, "wanted": wanted})
+    return shown
+
+
+def defaults_of(pipe) -> dict:
+    """The settings that belong to this model, by the names of ``sample``'s arguments."""
+    return dict(hub.defaults_of(pipe)._asdict())
+
+
+def tokenizer_file(pipe) -> dict:
+    """The parts of tokenizer.json that the page reads."""
+    model = json.loads(pipe.tokenizer.backend_tokenizer.to_str())["model"]
+    return {"model": {name: model[name] for name in ("vocab", "merges")}}
+
+
+def page_data(pipe, levels: list[dict], judged: bool) -> dict:
     """Everything the page must know: sizes, schedule, words, sentences, settings."""
     unet = pipe.unet.config
     wanted = ("num_train_timesteps", "beta_start", "beta_end")
@@ -221,10 +331,17 @@ def page_data(pipe, folder: Path, levels: list[dict], judged: bool) -> dict:
             "preview": compression.preview_map(pipe).tolist(),
             "levels": levels,
         },
-        "defaults": defaults(folder),
+        "tokenizer": tokenizer_file(pipe),
+        "parameters": sum(
+            p.numel() for net in (pipe.unet, pipe.vae, pipe.text_encoder) for p in net.parameters()
+        ),
+        "defaults": defaults_of(pipe),
         "quick": QUICK,
         "samplers": list(sampling.SAMPLERS),
         "judged": judged,
+        "words": word_data(pipe),
+        "chapters": chapter_links(),
+        "sentences": sentences(),
         "world": {
             "kind": list(world.KINDS),
             "colour": list(world.COLOURS),
@@ -293,7 +410,7 @@ def ask_node(folder: Path, questions: list[dict]) -> list[dict]:
 
 def compare(folder: Path, pipe, checks: tuple = CHECKS, steps: int = 4) -> list[int]:
     """The largest difference of a pixel, in levels of 255, between Node's picture and torch's."""
-    guidance = defaults(folder)["guidance_scale"]
+    guidance = defaults_of(pipe)["guidance_scale"]
     questions = [
         {
             "do": "picture",
@@ -348,13 +465,11 @@ def export(folder: Path, model: str | os.PathLike | None = None) -> dict:
     pipe, judge = load_pipeline(home), find_judge(home)
     folder.mkdir(parents=True, exist_ok=True)
     onnx_files, levels = networks(pipe, judge)
-    page = page_data(pipe, home, levels, judge is not None)
-    tokens = pipe.tokenizer.backend_tokenizer.to_str().encode()
+    page = page_data(pipe, levels, judge is not None)
     wasm = (ORT / "dist" / "ort-wasm-simd-threaded.wasm").read_bytes()
     files = [
         pack(folder, "worker.js", bundle("worker.mjs")),
         pack(folder, "ort.wasm", wasm),
-        pack(folder, "tokenizer.json", tokens),
         # the largest network first: what it needs only while it is opened is free for the others
         *(
             pack(folder, f"{name}.onnx", onnx_files[f"{name}.onnx"], network=name)
@@ -366,11 +481,25 @@ def export(folder: Path, model: str | os.PathLike | None = None) -> dict:
         page["files"].append(
             pack(folder, "judge.onnx", onnx_files["judge.onnx"], network="judge", later=True)
         )
-    (folder / "page.json").write_text(json.dumps(page), encoding="utf-8")
     pipe = load_pipeline(home)  # afresh: without the hooks that the export hung on it
+    page["gallery"] = gallery(pipe, folder)
+    write_page(folder, page)
     if max(worst := compare(folder, pipe)) > TOLERANCE:
         raise RuntimeError(f"the page's pictures differ from torch's by {worst} levels of 255")
     return page
+
+
+def write_page(folder: Path, page: dict) -> None:
+    """The page itself, its script, its style, and the licence of what it brings along."""
+    data = json.dumps(page)
+    (folder / "page.json").write_text(data, encoding="utf-8")
+    html = (WEB / "index.html").read_text(encoding="utf-8")
+    # a "</" inside would end the element that holds the data
+    html = html.replace("PAGE", data.replace("</", "<\\/"))
+    (folder / "index.html").write_text(html, encoding="utf-8")
+    (folder / "page.js").write_bytes(bundle("page.mjs"))
+    for name in ("style.css", "offline.js", "LICENSE-onnxruntime.txt"):
+        shutil.copyfile(WEB / name, folder / name)
 
 
 def main(argv: list[str]) -> int:

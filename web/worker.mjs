@@ -14,7 +14,7 @@ const answers = {
   begin: ({ wasm, config, tokenizer }) => {
     // one thread: more need a page with special headers
     Object.assign(ort.env.wasm, { wasmBinary: wasm, numThreads: 1, proxy: false });
-    sd = new TinySD(ort, config, JSON.parse(new TextDecoder().decode(tokenizer)));
+    sd = new TinySD(ort, config, tokenizer);
   },
   open: ({ name, bytes }) => sd.open(name, new Uint8Array(bytes)),
   /** All steps of a run, each told when it is there; null if a newer run came. */

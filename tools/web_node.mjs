@@ -4,24 +4,24 @@
  */
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
-import { gaussian } from './noise.mjs';
-import { SAMPLERS, alphasCumprod } from './samplers.mjs';
-import { Tokenizer } from './text.mjs';
+import { gaussian } from '../web/noise.mjs';
+import { SAMPLERS, alphasCumprod } from '../web/samplers.mjs';
+import { Tokenizer } from '../web/text.mjs';
+import { find, notes } from '../web/words.mjs';
 
 const folder = process.argv[2];
 const read = (name) => gunzipSync(readFileSync(`${folder}/${name}.bin`));
 const page = JSON.parse(readFileSync(`${folder}/page.json`, 'utf8'));
-const tokens = JSON.parse(read('tokenizer.json'));
-const tokenizer = new Tokenizer(tokens, page.model.length);
+const tokenizer = new Tokenizer(page.tokenizer, page.model.length);
 let model;
 
 /** The whole model, opened when a question first needs it. */
 async function open() {
   if (model) return model;
-  const ort = await import('onnxruntime-web/wasm');
-  const { TinySD } = await import('./tiny.mjs');
+  const ort = await import('../web/node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs');
+  const { TinySD } = await import('../web/tiny.mjs');
   Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: read('ort.wasm').buffer });
-  model = new TinySD(ort, page.model, tokens);
+  model = new TinySD(ort, page.model, page.tokenizer);
   for (const { name, network } of page.files) if (network) await model.open(network, read(name));
   return model;
 }
@@ -29,6 +29,8 @@ async function open() {
 const answers = {
   encode: ({ prompts }) => prompts.map((prompt) => tokenizer.encode(prompt)),
   words: ({ prompts }) => prompts.map((prompt) => tokenizer.words(prompt)),
+  notes: ({ prompts }) => prompts.map((prompt) => notes(prompt, tokenizer, page.words)),
+  kinds: ({ prompts }) => prompts.map((prompt) => find(prompt, tokenizer, page.words)),
   noise: ({ seed, count, times = 1 }) => {
     const draw = gaussian(seed);
     return Array.from({ length: times }, () => [...draw(count)]);
