@@ -24,7 +24,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from tools import site_controls
+from tools import site_controls, web_model
 from tools.notebooks import ROOT, clean
 
 ASSETS = Path(__file__).parent / "site_assets"
@@ -562,6 +562,7 @@ def main(argv: list[str]) -> int:
             notebooks[path.relative_to(ROOT).as_posix()] = executed(path, ROOT / ".site-cache")
             print(f"{path.name:32} {time.perf_counter() - start:6.1f} s", flush=True)
     wrong = build(options.out, notebooks, repository=options.repository)
+    wrong += web_model.add_to_site(options.out)
     for name, size in weights(options.out).items():
         if name.startswith("notebooks/") and "solutions" not in name:
             print(f"{name:42} {size:5.2f} MB")

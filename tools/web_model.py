@@ -39,6 +39,8 @@ CHECKS = (
     ("a yellow cat and a blue boat by the sea at sunset", 7, "dpm++"),
     ("an Ünknown zebra's 3 balloons", 2**32 - 1, "euler"),
 )
+MAX_BYTES = 26_000_000  # sent before the first picture
+MADE_OF = (".py", ".json", ".safetensors")  # files of the package that the page depends on
 TOLERANCE = 1  # levels of 255 by which a pixel may differ from the notebook's
 
 
@@ -87,10 +89,7 @@ def unet_part(pipe) -> tuple[Part, list[dict]]:
     for name, block in blocks(unet):
         block.register_forward_hook(keep(name))
     unet.set_attn_processor(
-        {
-            name: recorder if ".attn2." in name else old
-            for name, old in unet.attn_processors.items()
-        }
+        {name: recorder if ".attn2." in name else old for name, old in unet.attn_processors.items()}
     )
 
     def run(net, latents, t, states):
@@ -191,7 +190,7 @@ def find_judge(folder: Path):
         return None  # another world's judge has other sizes
 
 
-# ------------------------------------------------------------------------------------- the page's data
+# --------------------------------------------------------------------------------- the page's data
 
 
 def said(pipe, prompt: str) -> dict[str, str]:
@@ -246,11 +245,10 @@ def word_data(pipe) -> dict:
     """What web/words.mjs needs to say of a prompt what the notebook says."""
     thing = next(iter(world.KINDS))
     marks = [c for c in map(chr, range(0x2100)) if not c.isalnum()]
-    silent = [
-        c
-        for c in marks
-        if all(note.kind != "symbol" for note in text.prompt_notes(pipe, f"{thing} {c} {thing}"))
-    ]
+    strange = set()
+    for i in range(0, len(marks), 12):  # as many as a note names
+        found = text.prompt_notes(pipe, f"{thing} {''.join(marks[i : i + 12])}")
+        strange.update(*(note.word for note in found if note.kind == "symbol"))
     return {
         "sentences": templates(pipe),
         "known": sorted(text.known_words(pipe)),
@@ -258,7 +256,7 @@ def word_data(pipe) -> dict:
         "told": [*world.KINDS, *world.COLOURS, *world.PLACES, *world.TIMES],
         "negations": sorted(text.NEGATIONS),
         "numbers": sorted(text.NUMBERS),
-        "punctuation": silent,
+        "punctuation": [mark for mark in marks if mark not in strange],
     }
 
 
@@ -502,6 +500,65 @@ def write_page(folder: Path, page: dict) -> None:
         shutil.copyfile(WEB / name, folder / name)
 
 
+# ------------------------------------------------------------------------------------- the site
+
+
+def first_bytes(page: dict) -> int:
+    """What is sent before the first picture."""
+    return sum(file["bytes"] for file in page["files"] if not file.get("later"))
+
+
+def cached(cache: Path) -> Path:
+    """The live page of the model that ships, from the cache unless something it is made of has
+    changed since."""
+    made_of = [Path(__file__), Path(__file__).with_name("web_node.mjs")]
+    made_of += [p for p in WEB.iterdir() if p.is_file()]
+    made_of += [p for p in (ROOT / "sdlearn").rglob("*") if p.suffix in MADE_OF]
+    digest = hashlib.sha256()
+    for path in sorted(made_of):
+        digest.update(path.read_bytes())
+    kept = cache / f"live-{digest.hexdigest()[:20]}"
+    if not (kept / "index.html").exists():
+        for old in cache.glob("live-*"):
+            shutil.rmtree(old)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            export(Path(folder, "live"), hub.TINY_SD)
+            Path(folder, "live").rename(kept)
+    return kept
+
+
+def add_to_site(out: Path, cache: Path = ROOT / ".site-cache") -> list[str]:
+    """Put the live page into a built site and a way to it on the site's first page.
+
+    Returns:
+        What is wrong, in sentences; nothing where the page cannot be built here, which is said.
+    """
+    cache.mkdir(exist_ok=True)
+    try:
+        npm()
+        kept = cached(cache)
+    except Missing as reason:
+        print(f"The site has no live page: {reason}.")
+        return []
+    shutil.copytree(kept, out / "live", dirs_exist_ok=True)
+    page = json.loads((kept / "page.json").read_text(encoding="utf-8"))
+    index = out / "index.html"
+    html = index.read_text(encoding="utf-8")
+    sample = page["gallery"][0]
+    invitation = (
+        '<aside class="sd-run" aria-label="The live page"><p><a href="live/index.html">'
+        f'<img src="live/{sample["src"]}" alt="" width="96" height="96" '
+        'style="float: left; margin: 0 1em 0 0"><strong>Draw with Tiny SD in this browser</strong>'
+        "</a>: type a sentence, watch the picture come out of the noise, look into every box. "
+        f"Nothing to install; {first_bytes(page) / 1e6:.0f} MB.</p>"
+        '<div style="clear: both"></div></aside>'
+    )
+    index.write_text(html.replace("</h1>", f"</h1>{invitation}", 1), encoding="utf-8")
+    if first_bytes(page) > MAX_BYTES:
+        return [f"live: {first_bytes(page) / 1e6:.1f} MB before the first picture, too much"]
+    return []
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.web_model", description=(__doc__ or "").split("\n\n")[0]
@@ -514,10 +571,10 @@ def main(argv: list[str]) -> int:
     except Missing as sentence:
         print(f"No live page: {sentence}.", file=sys.stderr)
         return 1
-    first = sum(f["bytes"] for f in page["files"] if not f.get("later"))
     for file in page["files"]:
         print(f"{file['bytes'] / 1e6:7.2f} MB  {file['name']}")
-    print(f"{first / 1e6:7.2f} MB before the first picture; open {options.folder / 'index.html'}")
+    print(f"{first_bytes(page) / 1e6:7.2f} MB before the first picture")
+    print(f"Open {options.folder / 'index.html'}.")
     return 0
 
 

@@ -47,7 +47,8 @@ export function machine(page) {
       },
       text: () => 'It gets the noisy latents, the timestep and the text states. It gives the noise '
         + 'that it believes is in the latents. On the way down it sees larger parts of the picture '
-        + 'at once; on the way up it puts the details back. Shown: how strongly each place answers.',
+        + 'at once; on the way up it puts the details back. '
+        + 'Shown is how strongly each place answers.',
       tiles: ({ step }) => levels.map(({ name, channels: count, side: s }, i) =>
         tile(`${name.replace('_', ' ')}: ${count} channels, ${s} x ${s}`,
           (canvas) => heat(canvas, step.levels[i], { side: s }))) },
@@ -85,8 +86,9 @@ export function drawMap(page, where, inside, state, opened) {
     const button = make('button', { type: 'button', id: `box-${box.id}` }, box.title);
     button.setAttribute('aria-expanded', 'false');
     button.setAttribute('aria-controls', inside.id);
-    if (canvas) button.append(canvas);
-    return { ...box, canvas, button };
+    const label = make('span');
+    button.append(canvas ?? label);
+    return { ...box, canvas, label, button };
   });
   where.replaceChildren(...boxes.map((box) => box.button));
   let current = null;
@@ -114,6 +116,7 @@ export function drawMap(page, where, inside, state, opened) {
     for (const box of boxes) {
       box.button.disabled = !now;
       if (now && box.canvas) box.thumb(now)(box.canvas);
+      else if (now) box.label.textContent = now.words.ids.slice(0, 24).join(' ');
     }
     if (current) fill();
   };

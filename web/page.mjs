@@ -38,7 +38,7 @@ const quickly = () => ({ seed: Number($('seed').value), ...Object.fromEntries(
 function fillIn(wanted) {
   for (const [name, value] of Object.entries(wanted)) {
     const field = name === 'prompt' ? $('prompt0') : name === 'other' ? $('prompt1') : $(name);
-    if (!field?.matches('#panel input, #panel select')) continue;
+    if (!field?.matches('#panel input, #panel select, #panel textarea')) continue;
     const before = field.value;
     field.value = value;
     if (!field.checkValidity() || field.value === '') field.value = before;
@@ -130,7 +130,7 @@ async function judge(side, run) {
       make('li', { className: seen ? '' : 'miss' }, `${seen ? '✓' : '✗ missing:'} ${text}`))),
     make('p', {}, `${besides.length ? `Also seen: ${besides.join(', ')}. ` : ''}`
       + `Read by a second small network that knows only this world, ${
-        Math.round(100 * found.sure)} % sure.`));
+        found.sure > 0.99 ? 'more than 99' : Math.round(100 * found.sure)} % sure.`));
 }
 function keepInStrip({ prompt, options }, canvas) {
   const text = `${prompt} (seed ${options.seed}, ${options.steps} steps)`;
@@ -163,8 +163,8 @@ function paint() {
     show(side.canvas, now.image);
     if (side === sides[0]) show($('noisy'), now.noisy);
     const { prompt, options } = side.run;
-    side.caption.textContent = `${now.last ? '' : 'What this step imagines: '}${prompt || 'nothing'}`
-      + ` (seed ${options.seed})`;
+    side.caption.textContent = (now.last ? '' : 'What this step imagines: ')
+      + `${prompt || 'nothing'} (seed ${options.seed})`;
     side.canvas.setAttribute('aria-label', side.caption.textContent);
   }
   const { run } = sides[0];
@@ -219,6 +219,11 @@ function listen() {
   const later = () => { clearTimeout(timer); timer = setTimeout(() => draw(true), WAIT); };
   for (const side of sides) {
     side.input.oninput = () => { mark(side); later(); visit('typed'); };
+    side.input.onkeydown = (event) => {
+      if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      draw(false);
+    };
   }
   $('panel').onsubmit = (event) => { event.preventDefault(); draw(false); };
   $('start').onclick = begin;

@@ -11,7 +11,7 @@ const STOPS = [
       + 'the sentence leaves open.' },
   { name: 'Steps', done: 'scrubbed',
     ask: 'Press Enter for a full picture, then move the slider from the first step to the last.',
-    told: 'Large shapes and colors come first, edges last. Each step takes away a part of the noise.' },
+    told: 'Large shapes and colors come first, edges last. Each step takes away some noise.' },
   { name: 'U-Net', done: 'opened:unet',
     ask: 'Open the box "U-Net" in the map of the machine.',
     told: 'It gets noisy latents, a timestep and the text states. It gives its guess of the noise. '

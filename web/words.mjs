@@ -83,8 +83,9 @@ export function notes(prompt, tokenizer, data) {
   return [...new Set(found.map(({ kind }) => kind))].map((kind) => {
     const all = found.filter((note) => note.kind === kind);
     const { word, suggestion = '', count } = all[0];
-    const hints = all.slice(0, 8).map((note) => quote(note.word)
-      + (note.suggestion ? fill(data.sentences.hint, { suggestion: quote(note.suggestion) }) : '')).join(', ');
+    const hint = (note) => (note.suggestion
+      ? fill(data.sentences.hint, { suggestion: quote(note.suggestion) }) : '');
+    const hints = all.slice(0, 8).map((note) => quote(note.word) + hint(note)).join(', ');
     const sentence = data.sentences[kind === 'unknown' && all.length > 1 ? 'unknowns' : kind];
     return fill(sentence,
       { word: quote(word), suggestion: quote(suggestion), count, hints });
