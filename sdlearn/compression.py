@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -200,7 +201,7 @@ def feature_maps(pipe: Any, image: Any) -> dict[str, torch.Tensor]:
         "last layer": encoder.conv_out,
     }
 
-    def keep(name: str):
+    def keep(name: str) -> Callable:
         def hook(_module: Any, _args: Any, out: torch.Tensor) -> None:
             maps[name] = out[0].float().cpu().clone()
 

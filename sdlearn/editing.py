@@ -90,7 +90,9 @@ class _Start:
             return self.x0
         return self.schedule.add_noise(self.x0, self.noise, self.timesteps[index])
 
-    def run(self, pipe, prompt, latents: torch.Tensor, settings: dict[str, Any]):
+    def run(
+        self, pipe: Any, prompt: Any, latents: torch.Tensor, settings: dict[str, Any]
+    ) -> Iterator[SampleStep]:
         settings = {name: v for name, v in settings.items() if name not in ("seed", "generator")}
         mine = dict(num_inference_steps=self.steps, sampler=self.sampler, start=self.index)
         return sample_steps(

@@ -194,7 +194,10 @@ def _bytes(array: np.ndarray) -> np.ndarray:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit and float pictures scaled, which PIL's own ``convert`` would clip."""
+    """16-bit and float pictures scaled, which PIL's own ``convert`` would clip, and colors that
+    were multiplied by their alpha as they were before."""
+    if image.mode in ("La", "RGBa"):
+        return image.convert(image.mode.upper())
     if image.mode.startswith("I;16"):
         return Image.fromarray(_bytes(np.asarray(image).astype(np.uint16)))
     if image.mode in ("I", "F"):

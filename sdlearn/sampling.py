@@ -2,8 +2,9 @@
 
 A sampler is a generator: it is handed ``predict(latents, t)``, latents, a schedule and the
 timesteps to visit, and yields one :class:`Update` a step. ``sample_steps`` adds a prompt and
-guidance; whoever iterates owns plots, progress bars and the right to stop. Latents are changed on the way by setting
-``step.prev_latents`` before the next step is asked for: inpainting does (see editing.py).
+guidance; whoever iterates owns plots, progress bars and the right to stop. Latents are changed on
+the way by setting ``step.prev_latents`` before the next step is asked for: inpainting does (see
+editing.py).
 """
 
 from __future__ import annotations

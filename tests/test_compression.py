@@ -1,4 +1,5 @@
-"""Chapter 01: each formula the notebook displays has a test of its name here, and the functions the notebook defines are tested as they stand there."""
+"""Chapter 01: each formula the notebook displays has a test of its name here, and the functions the
+notebook defines are tested as they stand there."""
 
 import gc
 import math
@@ -18,9 +19,7 @@ from sdlearn.compression import psnr, to_images, to_tensor
 
 def lesson(*ids: str, **given) -> dict:
     """The names that these cells of the notebook define."""
-    return vars(
-        part("01", *ids, torch=torch, np=np, F=F, compression=compression, **given)
-    )
+    return vars(part("01", *ids, torch=torch, np=np, F=F, compression=compression, **given))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ def correlated():
     return torch.randn(2000, 20, generator=torch.Generator().manual_seed(0)).cumsum(1)
 
 
-# -------------------------------------------------------------------------------------------------------- the formulas
+# ------------------------------------------------------------------------------------- the formulas
 
 
 def test_compression_ratio_of_the_shipped_shapes():
@@ -46,7 +45,8 @@ def test_compression_ratio_of_the_shipped_shapes():
 
 
 def test_pca_optimum_is_the_sum_of_the_discarded_variances(correlated):
-    """min E|x - DEx|^2 = sum of eigenvalues beyond k (1e-4 relative), and no other projection of that rank is better."""
+    """min E|x - DEx|^2 = sum of eigenvalues beyond k (1e-4 relative), and no other projection of
+    that rank is better."""
     pca = lesson("pca")["pca"]
     mean, variances, directions = pca(correlated)
     assert torch.all(variances.diff() <= 0) and torch.allclose(
@@ -75,7 +75,8 @@ def test_linear_autoencoder_reaches_the_pca_optimum(correlated):
 
 
 def test_psnr_formula():
-    """10 log10(255^2 / mean squared error), by hand for a constant error of 10 in one of three colours."""
+    """10 log10(255^2 / mean squared error), by hand for a constant error of 10 in one of three
+    colours."""
     grey, redder = (
         Image.new("RGB", (8, 8), (100, 100, 100)),
         Image.new("RGB", (8, 8), (110, 100, 100)),
@@ -125,7 +126,8 @@ def test_kl_formula_equals_diffusers(posterior):
 
 
 def test_kl_formula_equals_simulation(posterior):
-    """The average of ln q(z) - ln p(z) over 20,000 draws from q, within 4 standard errors, for each latent."""
+    """The average of ln q(z) - ln p(z) over 20,000 draws from q, within 4 standard errors, for each
+    latent."""
     kl = 0.5 * (posterior.mean**2 + posterior.logvar.exp() - 1 - posterior.logvar).sum((1, 2, 3))
     z = posterior.mean + posterior.std * torch.randn(
         20_000, *posterior.mean.shape, generator=torch.Generator().manual_seed(1)
@@ -149,7 +151,8 @@ def test_posterior_draw_formula_equals_diffusers(posterior):
 
 
 def test_scaling_factor_formula(pipe, pictures):
-    """Latents times 1 / std have standard deviation 1 (1e-5), whatever the model; encode_image multiplies by the config's number."""
+    """Latents times 1 / std have standard deviation 1 (1e-5), whatever the model; encode_image
+    multiplies by the config's number."""
     raw = compression.encode_image(pipe, pictures) / pipe.vae.config.scaling_factor
     assert abs((raw / raw.std()).std() - 1) < 1e-5
     with torch.inference_mode():
@@ -165,7 +168,8 @@ def test_scaling_factor_formula(pipe, pictures):
     not (hub.TINY_SD / "vae").exists(), reason="Tiny SD's autoencoder has not been trained yet"
 )
 def test_tiny_sd_scaling_factor_and_psnr():
-    """The shipped autoencoder: on scenes no trainer saw, scaled latents have standard deviation 1 within 3 %, and copies beat the best linear patches by 3 dB."""
+    """The shipped autoencoder: on scenes no trainer saw, scaled latents have standard deviation 1
+    within 3 %, and copies beat the best linear patches by 3 dB."""
     vae = hub.load_part("vae")
     rng = np.random.default_rng(12345)
     x = to_tensor([world.draw(world.sample_scene(rng), seed=i) for i in range(24)])
@@ -203,7 +207,8 @@ def test_least_squares_formula(pipe, pictures):
 
 
 def test_quantise_formula():
-    """b bits: at most 2^b - 1 values, never further off than half a step, and what lies outside is clipped."""
+    """b bits: at most 2^b - 1 values, never further off than half a step, and what lies outside is
+    clipped."""
     quantise = lesson("quantise")["quantise"]
     z = torch.linspace(-1.2, 1.2, 4001)
     for bits in (2, 4, 8):
@@ -221,7 +226,7 @@ def test_larger_patches_and_fewer_numbers_have_the_ratio_the_table_says():
         assert 3 * 8**2 / (3 * 8**2 // ratio) == 3 * larger**2 / 4 == ratio
 
 
-# -------------------------------------------------------------------------------------------------------- the package
+# -------------------------------------------------------------------------------------- the package
 
 
 def test_tensors_and_pictures_are_inverse(pictures):
@@ -233,7 +238,8 @@ def test_tensors_and_pictures_are_inverse(pictures):
 
 
 def test_encode_and_decode_shapes_and_batches(pipe, pictures):
-    """(B, 4, H/8, W/8), also for pictures that are not square; many pictures give what each gives alone, 1e-5."""
+    """(B, 4, H/8, W/8), also for pictures that are not square; many pictures give what each gives
+    alone, 1e-5."""
     z = compression.encode_image(pipe, pictures)
     assert z.shape == (6, 4, 8, 8) and z.dtype == torch.float32
     assert torch.allclose(z[3:4], compression.encode_image(pipe, pictures[3]), atol=1e-5)
@@ -291,7 +297,8 @@ def test_jpeg_fills_its_bytes_and_no_more(pictures):
 
 
 def test_jpeg_counts_all_that_is_coded():
-    """Head and coded blocks together are the file: nothing of the picture is left out of the count."""
+    """Head and coded blocks together are the file: nothing of the picture is left out of the
+    count."""
     import io
 
     p, file = world.draw(world.sample_scene(np.random.default_rng(0)), 64), io.BytesIO()
@@ -337,7 +344,8 @@ def test_preview_is_fitted_once_a_model_and_forgotten_with_it():
 
 
 def test_small_network_is_pca_before_training_and_better_after(pictures):
-    """The notebook's network of chapter 01: at first the copy that PCA gives (1e-4), and after 20 steps a better one."""
+    """The notebook's network of chapter 01: at first the copy that PCA gives (1e-4), and after 20
+    steps a better one."""
     space = lesson(
         "pca",
         "patch-pca",
@@ -361,7 +369,8 @@ def test_small_network_is_pca_before_training_and_better_after(pictures):
 
 
 def test_share_inside_a_patch():
-    """The notebook's measure of section 11: all of a blot in its own patch, of an even change as much as there are patches, cut at the border."""
+    """The notebook's measure of section 11: all of a blot in its own patch, of an even change as
+    much as there are patches, cut at the border."""
     inside = lesson("inside", factor=8)["inside"]
     blot, even = np.zeros((32, 32)), np.ones((32, 32))
     blot[8:16, 16:24] = 5

@@ -1,4 +1,5 @@
-"""Chapter 06: image to image and inpainting equal diffusers' pipelines, inversion its inverse scheduler, each formula what it claims."""
+"""Chapter 06: image to image and inpainting equal diffusers' pipelines, inversion its inverse
+scheduler, each formula what it claims."""
 
 import itertools
 import math
@@ -53,7 +54,7 @@ def close(ours, theirs, tolerance=1e-5):
     )
 
 
-# ------------------------------------------------------------------------------------------------------- image to image
+# ----------------------------------------------------------------------------------- image to image
 
 
 @pytest.mark.parametrize("steps", [1, 7, 25, 50])
@@ -75,7 +76,8 @@ def test_entry_formula(pipe, steps):
 @pytest.mark.parametrize("strength", [0.2, 0.6, 1.0])
 @pytest.mark.parametrize("sampler", list(sampling.SAMPLERS))
 def test_img2img_equals_the_pipeline(pipe, sampler, strength):
-    """Picture, prompt and seed to latents; 1e-5 of the latents' scale (2e-5 for "dpm++", whose last steps add what differs)."""
+    """Picture, prompt and seed to latents; 1e-5 of the latents' scale (2e-5 for "dpm++", whose last
+    steps add what differs)."""
     options = {"num_inference_steps": 8, "guidance_scale": 4.0, "strength": strength}
     ours = last(editing.img2img_steps(pipe, scene(), PROMPT, sampler=sampler, seed=3, **options))
     close(ours, pipeline_latents("img2img", pipe, sampler, 3, image=scene(), **options), 2e-5)
@@ -93,7 +95,8 @@ def test_img2img_gives_the_pipelines_pictures(pipe):
 
 
 def test_img2img_starts_at_the_noise_of_its_first_step(pipe):
-    """sqrt(abar) z + sqrt(1 - abar) noise of the timestep of entry, 1e-6: latents drawn first, then the noise, from one generator."""
+    """sqrt(abar) z + sqrt(1 - abar) noise of the timestep of entry, 1e-6: latents drawn first, then
+    the noise, from one generator."""
     generator = torch.Generator().manual_seed(3)
     mean, std = compression.posterior(pipe, scene())
     z = mean + std * torch.randn(mean.shape, generator=generator)
@@ -129,13 +132,14 @@ def test_batches_can_be_repeated_one_by_one(pipe):
     close(one[1:], both[1:])
 
 
-# ------------------------------------------------------------------------------------------------------------ inpainting
+# --------------------------------------------------------------------------------------- inpainting
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "dpm++"])
 def test_inpaint_equals_the_pipeline(pipe, sampler, strength):
-    """The 4-channel blend; 2e-5 of the latents' scale. (With "ddpm" the pipeline draws once more, for models of 9 channels, so its noise differs.)"""
+    """The 4-channel blend; 2e-5 of the latents' scale. (With "ddpm" the pipeline draws once more,
+    for models of 9 channels, so its noise differs.)"""
     options = {"num_inference_steps": 8, "guidance_scale": 4.0, "strength": strength}
     ours = last(
         editing.inpaint_steps(
@@ -167,7 +171,8 @@ def test_inpaint_gives_the_pipelines_pictures(pipe):
 
 @pytest.mark.parametrize("sampler", list(sampling.SAMPLERS))
 def test_blend_formula(pipe, sampler):
-    """m x + (1 - m) q(z, t): outside the mask each step carries the picture's latents with the next step's noise, and none after the last; inside, what was imagined."""
+    """m x + (1 - m) q(z, t): outside the mask each step carries the picture's latents with the next
+    step's noise, and none after the last; inside, what was imagined."""
     steps = list(
         editing.inpaint_steps(
             pipe, scene(), right_half(), PROMPT, sampler=sampler, num_inference_steps=5, seed=3
@@ -187,7 +192,8 @@ def test_blend_formula(pipe, sampler):
 
 
 def test_noise_between_two_timesteps():
-    """For "euler": the level whose noise-to-signal ratio lies between its neighbours', in the same closed form."""
+    """For "euler": the level whose noise-to-signal ratio lies between its neighbours', in the same
+    closed form."""
     x0, noise = gauss(1, 4, 8, 8), gauss(1, 4, 8, 8, seed=1)
     sigma = ((1 - ABAR) / ABAR) ** 0.5
     between = (0.25 * sigma[500] + 0.75 * sigma[501]).item()
@@ -245,7 +251,7 @@ def test_inpaint_batches(pipe):
     )
 
 
-# ------------------------------------------------------------------------------------------------------------- inversion
+# ---------------------------------------------------------------------------------------- inversion
 
 
 @pytest.mark.parametrize("steps", [4, 30, 50])
@@ -265,7 +271,8 @@ def test_inversion_equals_the_inverse_scheduler(pipe, steps):
 
 
 def test_inversion_step_formula(pipe, monkeypatch):
-    """A step back, then DDIM's step forth with the same noise prediction, is nothing at all; 1e-5."""
+    """A step back, then DDIM's step forth with the same noise prediction, is nothing at all;
+    1e-5."""
     eps = gauss(1, 4, 8, 8, seed=1)
     monkeypatch.setattr(editing, "predict_noise", lambda pipe, x, t, states: eps)
     path = list(editing.invert_steps(pipe, scene(), PROMPT, num_inference_steps=20))
@@ -278,7 +285,8 @@ def test_inversion_step_formula(pipe, monkeypatch):
 
 
 def test_replay_comes_closer_with_more_steps(pipe, monkeypatch):
-    """A quarter of the step, less than half of the error, on Gaussian data of spread 0.5, whose noise is known exactly: the U-Net is asked one level too early."""
+    """A quarter of the step, less than half of the error, on Gaussian data of spread 0.5, whose
+    noise is known exactly: the U-Net is asked one level too early."""
 
     def exact_noise(pipe, x, t, states):
         return x * (1 - ABAR[t]) ** 0.5 / (0.25 * ABAR[t] + 1 - ABAR[t])
@@ -304,7 +312,7 @@ def test_inverts_batches(pipe):
     close(both[1:], editing.invert(pipe, scene(1), OTHER, num_inference_steps=3))
 
 
-# ------------------------------------------------------------------------------------------------------------ re-telling
+# --------------------------------------------------------------------------------------- re-telling
 
 
 def test_shared_words(pipe):
@@ -323,7 +331,8 @@ def test_shared_words(pipe):
 
 
 def test_kept_attention_formula():
-    """A shared word's column comes from the old telling (Hertz et al. 2022), a new word keeps its own, and the halves without prompt are left alone."""
+    """A shared word's column comes from the old telling (Hertz et al. 2022), a new word keeps its
+    own, and the halves without prompt are left alone."""
     weights = torch.rand(8, 3, 5, 4).softmax(
         -1
     )  # two pairs: [without x 4, old, old, new, new], 3 heads, 5 pixels, 4 tokens
@@ -343,7 +352,8 @@ def test_kept_attention_formula():
 
 
 def test_nothing_kept_is_plain_sampling(pipe):
-    """keep = 0: two pictures from the same noise, 1e-4 (plain products against the fused kernel); keep > 0 is another second picture and the same first."""
+    """keep = 0: two pictures from the same noise, 1e-4 (plain products against the fused kernel);
+    keep > 0 is another second picture and the same first."""
     options = {"num_inference_steps": 4, "guidance_scale": 3.0}
     start = sampling.start_latents(pipe, 1, seed=2)
     plain = sampling.sample(pipe, [PROMPT, OTHER], latents=torch.cat([start, start]), **options)
@@ -360,7 +370,8 @@ def test_the_same_words_told_twice_are_the_same_picture(pipe):
 
 
 def test_a_retold_picture_is_held_on_its_path(pipe):
-    """The first telling of a picture that exists ends at the autoencoder's copy of it, at any guidance; the processors are put back."""
+    """The first telling of a picture that exists ends at the autoencoder's copy of it, at any
+    guidance; the processors are put back."""
     processors = pipe.unet.attn_processors
     path = list(editing.invert_steps(pipe, scene(), PROMPT, num_inference_steps=4))
     before, after = editing.retell(
@@ -389,11 +400,12 @@ def test_retells_batches(pipe):
     assert np.abs(np.asarray(both[1], int) - np.asarray(alone[0], int)).max() <= 2
 
 
-# ----------------------------------------------------------------------------------------------------------------- walks
+# -------------------------------------------------------------------------------------------- walks
 
 
 def test_slerp_formula():
-    """sin((1 - t) w) a / sin w + sin(t w) b / sin w: on a circle it is the point at the angle t w; ends and length are exact to 1e-6."""
+    """sin((1 - t) w) a / sin w + sin(t w) b / sin w: on a circle it is the point at the angle t w;
+    ends and length are exact to 1e-6."""
     a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
     for t in (0, 0.25, 0.5, 1):
         want = torch.tensor([[math.cos(t * math.pi / 2), math.sin(t * math.pi / 2)]])
@@ -409,7 +421,8 @@ def test_slerp_formula():
 
 
 def test_slerp_keeps_the_length_that_a_straight_line_loses():
-    """Halfway between two noises of 1024 numbers: 1 / sqrt(2) of the length on the line, within 5 %; all of it on the arc, within 5 %."""
+    """Halfway between two noises of 1024 numbers: 1 / sqrt(2) of the length on the line, within 5
+    %; all of it on the arc, within 5 %."""
     for seed in range(20):
         a, b = gauss(1, 4, 16, 16, seed=seed), gauss(1, 4, 16, 16, seed=seed + 100)
         length = (a.norm() + b.norm()) / 2
@@ -455,11 +468,12 @@ def test_gif_runs_there_and_back(tmp_path):
         assert gif.n_frames == 5
 
 
-# ------------------------------------------------------------------------------------------------- measured over many scenes
+# ------------------------------------------------------------------------ measured over many scenes
 
 
 def test_measured_tasks_are_what_they_say():
-    """The mask frees the side of the second thing and no pixel of the first; a new colour is another one, and one that training drew."""
+    """The mask frees the side of the second thing and no pixel of the first; a new colour is
+    another one, and one that training drew."""
     for i in range(40):
         two = world.sample_scene(np.random.default_rng(i), things=2)
         one, other = edits.fewer(two), edits.recoloured(two, np.random.default_rng(i))
@@ -501,7 +515,7 @@ def test_psnr_outside_a_mask():
     assert editing.psnr_outside(a, editing.paste_back(b, a, mask), mask) == math.inf
 
 
-# ------------------------------------------------------------------------------------------------------------- all of it
+# ---------------------------------------------------------------------------------------- all of it
 
 
 def test_works_in_another_thread_with_gradients_on(pipe):
@@ -527,7 +541,8 @@ def test_works_in_another_thread_with_gradients_on(pipe):
 
 
 def test_x0_of_an_inverted_path_is_the_picture(pipe):
-    """Each latent of the path with the noise the U-Net sees there gives back the level before it: the path is made of pictures with noise, not of noise alone."""
+    """Each latent of the path with the noise the U-Net sees there gives back the level before it:
+    the path is made of pictures with noise, not of noise alone."""
     path = list(editing.invert_steps(pipe, scene(), PROMPT, num_inference_steps=50))
     z, step = (
         path[0],

@@ -1,4 +1,5 @@
-"""Chapter 02: each displayed formula, its tolerance stated; the functions the notebook defines are tested as they stand in it."""
+"""Chapter 02: each displayed formula, its tolerance stated; the functions the notebook defines are
+tested as they stand in it."""
 
 import json
 import math
@@ -29,7 +30,8 @@ def noise_like(*shape, seed=0):
 
 
 def from_notebook(name: str, **given):
-    """A function as the learner reads it, cut out of the notebook's cell that defines it; `given` are the names it takes from other cells."""
+    """A function as the learner reads it, cut out of the notebook's cell that defines it; `given`
+    are the names it takes from other cells."""
     cells = [
         "".join(c["source"])
         for c in json.loads(NOTEBOOK.read_text())["cells"]
@@ -52,11 +54,12 @@ def from_notebook(name: str, **given):
     return scope[name]
 
 
-# ------------------------------------------------------------------------------------------------ Gaussian noise
+# ----------------------------------------------------------------------------------- Gaussian noise
 
 
 def test_sum_of_two_noises_is_noise_whose_variance_adds():
-    """std(a e1 + b e2) = sqrt(a^2 + b^2); 400,000 numbers: the standard error is 0.1 %, 0.5 % is allowed. And it is Gaussian: 68.27 % within one std."""
+    """std(a e1 + b e2) = sqrt(a^2 + b^2); 400,000 numbers: the standard error is 0.1 %, 0.5 % is
+    allowed. And it is Gaussian: 68.27 % within one std."""
     for a, b in ((0.6, 0.8), (1.0, 1.0), (0.1, 2.0)):
         both = a * noise_like(400_000, seed=1) + b * noise_like(400_000, seed=2)
         std = math.hypot(a, b)
@@ -72,11 +75,12 @@ def test_noise_lives_on_a_shell():
         assert lengths.std().item() == pytest.approx(0.5**0.5, rel=0.4)
 
 
-# ------------------------------------------------------------------------------------------------ one step, many steps
+# ----------------------------------------------------------------------------- one step, many steps
 
 
 def test_one_step_keeps_the_variance():
-    """sqrt(1 - beta) x + sqrt(beta) e: variance 1 stays 1 (standard error 0.0022 at 400,000 numbers, 0.01 allowed); the mean shrinks by sqrt(1 - beta)."""
+    """sqrt(1 - beta) x + sqrt(beta) e: variance 1 stays 1 (standard error 0.0022 at 400,000
+    numbers, 0.01 allowed); the mean shrinks by sqrt(1 - beta)."""
     one_step = from_notebook("one_step")
     for beta in (0.0, 0.00085, 0.012, 0.5, 1.0):
         x = 0.5 + noise_like(400_000, seed=3)
@@ -88,16 +92,19 @@ def test_one_step_keeps_the_variance():
 
 
 def test_two_steps_are_one():
-    """The bracket of the proof: alpha_2 beta_1 + beta_2 = 1 - alpha_1 alpha_2, for all pairs of neighbours; float64, 1e-15."""
+    """The bracket of the proof: alpha_2 beta_1 + beta_2 = 1 - alpha_1 alpha_2, for all pairs of
+    neighbours; float64, 1e-15."""
     betas = make_betas().double()
     a, b = 1 - betas[:-1], 1 - betas[1:]
     torch.testing.assert_close(b * betas[:-1] + betas[1:], 1 - a * b, rtol=0, atol=1e-15)
 
 
 def test_closed_form_equals_a_simulation_of_single_steps():
-    """20,000 numbers walked through all 1000 steps one by one: mean sqrt(abar) x0 and variance 1 - abar at every step.
+    """20,000 numbers walked through all 1000 steps one by one: mean sqrt(abar) x0 and variance 1 -
+    abar at every step.
 
-    Standard errors: mean sqrt(var / N) <= 0.0071, variance var sqrt(2 / N) <= 0.01; five of them are allowed.
+    Standard errors: mean sqrt(var / N) <= 0.0071, variance var sqrt(2 / N) <= 0.01; five of them
+    are allowed.
     """
     one_step, (count, start) = from_notebook("one_step"), (20_000, 0.8)
     generator = torch.Generator().manual_seed(0)
@@ -121,14 +128,15 @@ def test_closed_form_has_the_same_mean_and_variance():
 
 
 def test_without_shrinking_the_variance_grows_to_the_sum_of_betas():
-    """x + sqrt(beta) e, 1000 times: variance 1 + sum(beta); 20,000 numbers, standard error 1 %, 4 % allowed."""
+    """x + sqrt(beta) e, 1000 times: variance 1 + sum(beta); 20,000 numbers, standard error 1 %, 4 %
+    allowed."""
     generator, x = torch.Generator().manual_seed(0), noise_like(20_000, seed=1)
     for beta in make_betas():
         x = x + beta**0.5 * torch.randn(x.shape, generator=generator)
     assert x.var().item() == pytest.approx(1 + make_betas().sum().item(), rel=0.04)
 
 
-# ------------------------------------------------------------------------------------------------ equal to diffusers
+# ------------------------------------------------------------------------------- equal to diffusers
 
 
 @pytest.mark.parametrize("ours, theirs", SCHEDULES.items())
@@ -139,7 +147,8 @@ def test_schedules_equal_diffusers(ours, theirs):
 
 
 def test_cosine_schedule_is_the_papers_formula():
-    """abar_t = f(t) / f(0), f(u) = cos^2((u + s) / (1 + s) pi / 2): 1e-5 wherever the cap of 0.999 on beta does not bite."""
+    """abar_t = f(t) / f(0), f(u) = cos^2((u + s) / (1 + s) pi / 2): 1e-5 wherever the cap of 0.999
+    on beta does not bite."""
     u = torch.arange(1, 1000, dtype=torch.float64) / 1000
     f = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
     torch.testing.assert_close(
@@ -173,11 +182,12 @@ def test_alphas_cumprod_falls_from_nearly_one():
         assert abar[0] > 0.999 and (abar.diff() < 0).all() and 0 < abar[-1] < 0.01
 
 
-# ------------------------------------------------------------------------------------------------ signal and noise
+# --------------------------------------------------------------------------------- signal and noise
 
 
 def test_snr_is_the_ratio_of_two_measured_variances():
-    """var(sqrt(abar) x0) / var(sqrt(1 - abar) e) for x0 of variance 1: 400,000 numbers, standard error 0.3 %, 1.5 % allowed."""
+    """var(sqrt(abar) x0) / var(sqrt(1 - abar) e) for x0 of variance 1: 400,000 numbers, standard
+    error 0.3 %, 1.5 % allowed."""
     abar = make_alphas_cumprod()
     x0, noise = noise_like(1, 400_000, seed=1), noise_like(1, 400_000, seed=2)
     for t in (0, 250, 999):
@@ -188,7 +198,8 @@ def test_snr_is_the_ratio_of_two_measured_variances():
 
 
 def test_averaging_n_equal_numbers_multiplies_the_snr_by_n():
-    """Blocks of 8 x 8 equal pixels: the noise's variance in a block's mean is (1 - abar) / 64; 4,096 blocks, standard error 2 %, 8 % allowed."""
+    """Blocks of 8 x 8 equal pixels: the noise's variance in a block's mean is (1 - abar) / 64;
+    4,096 blocks, standard error 2 %, 8 % allowed."""
     abar = make_alphas_cumprod()
     means = torch.nn.functional.avg_pool2d(
         add_noise(torch.zeros(1, 1, 512, 512), noise_like(1, 1, 512, 512), 600, abar), 8
@@ -196,11 +207,12 @@ def test_averaging_n_equal_numbers_multiplies_the_snr_by_n():
     assert means.var().item() == pytest.approx((1 - abar[600].item()) / 64, rel=0.08)
 
 
-# ------------------------------------------------------------------------------------------------ the ideal detective
+# ------------------------------------------------------------------------------ the ideal detective
 
 
 def test_posterior_is_bayes_rule():
-    """Against the Gaussian densities of torch.distributions, float64, 1e-9; and each row sums to 1."""
+    """Against the Gaussian densities of torch.distributions, float64, 1e-9; and each row sums to
+    1."""
     posterior, abar = from_notebook("posterior"), 0.05
     gallery = noise_like(7, 30, seed=1).double()
     x_t = abar**0.5 * gallery[[2, 5]] + (1 - abar) ** 0.5 * noise_like(2, 30, seed=2).double()
@@ -215,7 +227,8 @@ def test_posterior_is_bayes_rule():
 
 
 def test_posterior_tells_the_truth():
-    """Of the times it says 70-80 %, it is right 70-80 % of the time: a calibrated answer (12,000 questions, at least 1,000 a bin: standard error 0.013, 0.05 allowed)."""
+    """Of the times it says 70-80 %, it is right 70-80 % of the time: a calibrated answer (12,000
+    questions, at least 1,000 a bin: standard error 0.013, 0.05 allowed)."""
     posterior, abar = from_notebook("posterior"), 0.05
     gallery = noise_like(6, 40, seed=1)
     truth = torch.arange(6).repeat(2000)
@@ -241,7 +254,8 @@ def test_posterior_knows_nothing_where_nothing_is_left():
 
 
 def test_beliefs_are_sums_of_the_posterior():
-    """How sure of an answer = the sum over the scenes that give it; so each question's answers sum to 1, 1e-6."""
+    """How sure of an answer = the sum over the scenes that give it; so each question's answers sum
+    to 1, 1e-6."""
     facts = [("day", "snow"), ("day", "sea"), ("night", "snow"), ("night", "sea")]
     answers = from_notebook("answers", facts=facts, questions=["time", "place"])
     shares = answers(torch.tensor([0.1, 0.2, 0.3, 0.4]))
@@ -252,7 +266,8 @@ def test_beliefs_are_sums_of_the_posterior():
 
 
 def test_recognition_is_certain_without_noise_and_chance_without_picture():
-    """16 scenes of two questions (2 and 8 answers): all right at the first timestep, exactly 1/16, 1/2 and 1/8 where alpha-bar is 0."""
+    """16 scenes of two questions (2 and 8 answers): all right at the first timestep, exactly 1/16,
+    1/2 and 1/8 where alpha-bar is 0."""
     facts = [(i % 2, i // 2) for i in range(16)]
     agree = {
         q: torch.tensor([[float(a[i] == b[i]) for b in facts] for a in facts])
@@ -279,7 +294,8 @@ def test_recognition_is_certain_without_noise_and_chance_without_picture():
 
 
 def test_an_answer_is_weighed_over_all_scenes_that_give_it():
-    """Scene 0 is the likeliest with 0.4, but scenes 1 and 2 agree on the other answer with 0.6 together: that one is the guess."""
+    """Scene 0 is the likeliest with 0.4, but scenes 1 and 2 agree on the other answer with 0.6
+    together: that one is the guess."""
     agree = {"two": torch.tensor([[1.0, 0, 0], [0, 1, 1], [0, 1, 1]])}
     weights = torch.tensor([[0.4, 0.3, 0.3]]).repeat(3, 1)
     given = {
@@ -292,7 +308,7 @@ def test_an_answer_is_weighed_over_all_scenes_that_give_it():
     assert found["whole scene"] == pytest.approx(1 / 3) and found["two"] == pytest.approx(2 / 3)
 
 
-# ------------------------------------------------------------------------------------------------ the end of the schedule
+# -------------------------------------------------------------------------- the end of the schedule
 
 
 def test_rescaled_schedule_ends_in_pure_noise():
@@ -314,7 +330,7 @@ def test_rescaled_schedule_equals_diffusers():
     )
 
 
-# ------------------------------------------------------------------------------------------------ mistakes
+# ----------------------------------------------------------------------------------------- mistakes
 
 X = torch.zeros(2, 4, 8, 8)
 MISTAKES = {

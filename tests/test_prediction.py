@@ -1,6 +1,8 @@
-"""Chapter 03: each displayed formula, the code that stands in the notebook, and the tools that measure a U-Net.
+"""Chapter 03: each displayed formula, the code that stands in the notebook, and the tools that
+measure a U-Net.
 
-What stands in the notebook is taken from there by its cell's id, so what is proved is what the reader sees.
+What stands in the notebook is taken from there by its cell's id, so what is proved is what the
+reader sees.
 """
 
 import inspect
@@ -47,12 +49,13 @@ def predictor(pipe, batch: int = 2):
     return lambda latents, t: prediction.predict_noise(pipe, latents, t, words)
 
 
-# ------------------------------------------------------------------------------------------------------------ formulas
+# ----------------------------------------------------------------------------------------- formulas
 
 
 @pytest.mark.parametrize("t", LEVELS)
 def test_x0_from_epsilon_and_back(pair, t):
-    """x0 = (x_t - sqrt(1 - abar) eps) / sqrt(abar), in double precision to 1e-12; the true noise gives back the true picture."""
+    """x0 = (x_t - sqrt(1 - abar) eps) / sqrt(abar), in double precision to 1e-12; the true noise
+    gives back the true picture."""
     x0, noise = pair
     abar = ABAR[t].double()
     noisy = add_noise(x0, noise, t, ABAR.double())
@@ -63,7 +66,8 @@ def test_x0_from_epsilon_and_back(pair, t):
 
 @pytest.mark.parametrize("t", LEVELS)
 def test_velocity_turns_picture_and_noise(pair, t):
-    """v = sqrt(abar) eps - sqrt(1 - abar) x0 and both ways back, 1e-12; (x_t, v) is (x0, eps) turned, so lengths are kept."""
+    """v = sqrt(abar) eps - sqrt(1 - abar) x0 and both ways back, 1e-12; (x_t, v) is (x0, eps)
+    turned, so lengths are kept."""
     x0, noise = pair
     abar = ABAR[t].double()
     noisy, v = add_noise(x0, noise, t, ABAR.double()), prediction.v_from(x0, noise, abar)
@@ -104,7 +108,8 @@ def test_x0_equals_the_schedulers(pair):
 
 @pytest.mark.parametrize("t", LEVELS)
 def test_one_error_three_exams(pair, t):
-    """|d eps|^2 = abar |dv|^2, |d x0|^2 = (1 - abar) |dv|^2, so |d x0|^2 = (1 - abar) / abar |d eps|^2, and the first two sum to |dv|^2; relative 1e-9."""
+    """|d eps|^2 = abar |dv|^2, |d x0|^2 = (1 - abar) |dv|^2, so |d x0|^2 = (1 - abar) / abar |d
+    eps|^2, and the first two sum to |dv|^2; relative 1e-9."""
     x0, noise = pair
     abar = ABAR[t].double()
     noisy = add_noise(x0, noise, t, ABAR.double())
@@ -121,7 +126,8 @@ def test_one_error_three_exams(pair, t):
 
 
 def test_lazy_losses():
-    """What answers without weights cost: 1 for "no noise", abar x0^2 + (1 - sqrt(1 - abar))^2 for the input, abar for its best multiple; 1 % over 400,000 numbers."""
+    """What answers without weights cost: 1 for "no noise", abar x0^2 + (1 - sqrt(1 - abar))^2 for
+    the input, abar for its best multiple; 1 % over 400,000 numbers."""
     x0, noise = torch.randn(2, 400_000, generator=torch.Generator().manual_seed(0)) * torch.tensor(
         [[1.0], [1.0]]
     )
@@ -136,7 +142,8 @@ def test_lazy_losses():
 
 
 def test_the_mean_is_the_best_single_answer():
-    """E|x - mu|^2 <= E|x - z|^2 for every z, and for two independent ones of a crowd E|x - y|^2 = 2 E|x - mu|^2; in double precision, 1e-9."""
+    """E|x - mu|^2 <= E|x - z|^2 for every z, and for two independent ones of a crowd E|x - y|^2 = 2
+    E|x - mu|^2; in double precision, 1e-9."""
     crowd = (
         torch.randn(30, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 3
     )
@@ -149,7 +156,7 @@ def test_the_mean_is_the_best_single_answer():
     torch.testing.assert_close(pairs, 2 * spread, rtol=1e-9, atol=0)
 
 
-# ---------------------------------------------------------------------------------------- the code that stands in the notebook
+# ------------------------------------------------------------- the code that stands in the notebook
 
 
 @pytest.mark.parametrize("dim", [32, 64, 320])
@@ -161,7 +168,8 @@ def test_timestep_embedding_equals_diffusers(dim):
 
 
 def test_timestep_embedding_formula():
-    """Each number by itself, with math: cos and sin of t 10000^(-j / (d / 2)), to 1e-4 (single precision at angles up to 1000)."""
+    """Each number by itself, with math: cos and sin of t 10000^(-j / (d / 2)), to 1e-4 (single
+    precision at angles up to 1000)."""
     emb = page("timestep-embedding")["timestep_embedding"](torch.tensor([0, 1, 999]), 16)
     want = [
         [f(t * 10000 ** (-j / 8)) for f in (math.cos, math.sin) for j in range(8)]
@@ -171,7 +179,8 @@ def test_timestep_embedding_formula():
 
 
 def test_epsilon_loss_is_the_mean_square_of_the_noise_error():
-    """The six lines against the formula written out, with the same chance; the labels are passed on, and gradients flow to the network only."""
+    """The six lines against the formula written out, with the same chance; the labels are passed
+    on, and gradients flow to the network only."""
     epsilon_loss, x0 = page("epsilon-loss")["epsilon_loss"], torch.randn(5, 3, 8, 8)
     weight, heard = torch.tensor(0.5, requires_grad=True), []
 
@@ -215,7 +224,8 @@ def test_ddim_loop_equals_diffusers(steps):
 
 
 def test_small_unet_learns():
-    """It starts as the best multiple of its input, whose loss is abar where pictures have variance 1, and eighty narrow steps take a third off; time and kind are heard."""
+    """It starts as the best multiple of its input, whose loss is abar where pictures have variance
+    1, and eighty narrow steps take a third off; time and kind are heard."""
     names = page("timestep-embedding", "epsilon-loss", "block", "small-unet", "train")
     torch.manual_seed(0)
     net = names["SmallUNet"](8, 2, ABAR)
@@ -318,7 +328,8 @@ def test_loss_by_timestep():
 
 
 def test_skip_cut_zeroes_one_skip_and_heals(pipe):
-    """Cutting changes the answer, each skip differently; afterwards, and with None, it is the old answer to the bit, also when something went wrong."""
+    """Cutting changes the answer, each skip differently; afterwards, and with None, it is the old
+    answer to the bit, also when something went wrong."""
     predict, latents = (
         predictor(pipe),
         torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)),
@@ -343,7 +354,8 @@ def test_skip_cut_zeroes_one_skip_and_heals(pipe):
 
 
 def test_skip_cut_is_what_it_says(pipe):
-    """Skip 0 is the first convolution's output: silencing that output for the last up block alone gives the same numbers."""
+    """Skip 0 is the first convolution's output: silencing that output for the last up block alone
+    gives the same numbers."""
     predict, latents = (
         predictor(pipe),
         torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)),
@@ -371,7 +383,7 @@ def test_skip_cut_refuses_what_is_not_there(pipe, index):
         pass
 
 
-# ----------------------------------------------------------------------------------------------------- the chapter's figures
+# ---------------------------------------------------------------------------- the chapter's figures
 
 
 def test_u_has_a_partner_for_every_skip():
@@ -394,7 +406,8 @@ def test_u_has_a_partner_for_every_skip():
 
 @pytest.mark.parametrize("steps", [1, 9, 200])
 def test_training_figure_shows_what_was_measured(steps):
-    """From the first step on; the curve's end is the mean of the last twenty, the bins are the means by timestep."""
+    """From the first step on; the curve's end is the mean of the last twenty, the bins are the
+    means by timestep."""
     losses, t = torch.rand(steps, 4) + 0.1, torch.randint(T, (steps, 4))
     curve, by_t = ch03.training(losses, t, T).axes
     assert curve.lines[1].get_ydata()[-1] == pytest.approx(losses[-20:].mean().item(), rel=1e-5)

@@ -1,4 +1,5 @@
-"""Samplers, guidance and the whole loop: each against diffusers' own scheduler or pipeline, each formula against what it claims."""
+"""Samplers, guidance and the whole loop: each against diffusers' own scheduler or pipeline, each
+formula against what it claims."""
 
 import itertools
 import threading
@@ -18,7 +19,8 @@ ABAR = SCHEDULE.alphas_cumprod
 SAMPLERS = list(sampling.SAMPLERS)
 PROMPT = "a red house in the snow at night"
 
-# without the trained tokenizer every word is unknown: those warnings are tested below, where they belong
+# without the trained tokenizer every word is unknown: those warnings are tested below, where they
+# belong
 pytestmark = pytest.mark.filterwarnings("ignore:This model has never seen")
 
 
@@ -41,7 +43,8 @@ def run(sampler, x, steps, predict=network, seed=1, start=0, **options):
 
 
 def run_diffusers(sampler, x, steps, predict=network, seed=1, **options):
-    """The same loop with diffusers' scheduler: (timesteps, latents after each step in its own scaling)."""
+    """The same loop with diffusers' scheduler: (timesteps, latents after each step in its own
+    scaling)."""
     scheduler = models.build_scheduler(sampler)
     scheduler.set_timesteps(steps)
     generator = torch.Generator().manual_seed(seed)
@@ -55,13 +58,14 @@ def run_diffusers(sampler, x, steps, predict=network, seed=1, **options):
     return scheduler.timesteps.tolist(), latents
 
 
-# ------------------------------------------------------------------------------------------- one step and whole loops
+# ------------------------------------------------------------------------- one step and whole loops
 
 
 @pytest.mark.parametrize("steps", [2, 7, 25, 45])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_each_sampler_equals_diffusers(sampler, steps):
-    """Same timesteps, same final latents; tolerance 1e-5 (2e-5 for the two that count in sigma), measured 0 to 7e-6."""
+    """Same timesteps, same final latents; tolerance 1e-5 (2e-5 for the two that count in sigma),
+    measured 0 to 7e-6."""
     x = gauss(3, 4, 8, 8)
     ours, (timesteps, theirs) = run(sampler, x, steps), run_diffusers(sampler, x, steps)
     assert [u.timestep for u in ours] == pytest.approx(timesteps)
@@ -75,14 +79,16 @@ def test_each_sampler_equals_diffusers(sampler, steps):
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_each_step_equals_diffusers(sampler):
-    """DDIM and DDPM keep their latents in diffusers' own scaling, so every single step can be compared."""
+    """DDIM and DDPM keep their latents in diffusers' own scaling, so every single step can be
+    compared."""
     x = gauss(2, 4, 8, 8)
     for ours, theirs in zip(run(sampler, x, 10), run_diffusers(sampler, x, 10)[1], strict=True):
         torch.testing.assert_close(ours.prev_latents, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_euler_and_dpm_steps_equal_diffusers():
-    """Euler's latents are scaled back by sqrt(sigma^2 + 1), so that every sampler reports unit variance."""
+    """Euler's latents are scaled back by sqrt(sigma^2 + 1), so that every sampler reports unit
+    variance."""
     x = gauss(2, 4, 8, 8)
     scheduler = models.build_scheduler("euler")
     scheduler.set_timesteps(10)
@@ -120,7 +126,8 @@ def test_fewest_and_most_steps_stay_finite(sampler, steps):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_perfect_prediction_arrives_at_the_picture(sampler):
-    """If the noise is predicted exactly, every sampler ends at x0 (ddim keeps the noise of the schedule's first level, 3 % of it)."""
+    """If the noise is predicted exactly, every sampler ends at x0 (ddim keeps the noise of the
+    schedule's first level, 3 % of it)."""
     x0 = gauss(1, 4, 4, 4, seed=3)
 
     def exact(x, t):
@@ -133,12 +140,13 @@ def test_a_perfect_prediction_arrives_at_the_picture(sampler):
     assert (final.prev_latents - x0).std() < 0.06
 
 
-# ------------------------------------------------------------------------------------------------ the formulas, by name
+# ---------------------------------------------------------------------------- the formulas, by name
 
 
 @pytest.mark.parametrize(("steps", "index"), [(25, 4), (50, 34), (999, 940)])
 def test_posterior_mean_and_variance_by_simulation(steps, index):
-    """q(x_prev | x_t, x0), which a DDPM step draws from, against a million simulated forward steps; tolerance 1 % of its own spread."""
+    """q(x_prev | x_t, x0), which a DDPM step draws from, against a million simulated forward steps;
+    tolerance 1 % of its own spread."""
     timesteps, stride = SCHEDULE.timesteps("leading", steps)[index:], 1000 // steps
     t = timesteps[0]
     abar, abar_prev, x0, n = ABAR[t].double(), ABAR[t - stride].double(), 0.7, 1_000_000
@@ -177,7 +185,8 @@ def test_posterior_mean_and_variance_by_simulation(steps, index):
 
 @pytest.mark.parametrize(("a_t", "a_s"), [(0.2, 0.3), (0.5, 0.51), (0.04, 0.9)])
 def test_posterior_by_precisions_equals_the_multiplied_form(a_t, a_s):
-    """Chapter 05, section 1: 1 / v = alpha / (1 - alpha) + 1 / (1 - a_s), and the mean weighted by it, against Ho et al.'s eq. 7; 1e-12."""
+    """Chapter 05, section 1: 1 / v = alpha / (1 - alpha) + 1 / (1 - a_s), and the mean weighted by
+    it, against Ho et al.'s eq. 7; 1e-12."""
     alpha, x_t, x0 = a_t / a_s, 0.3, -1.2
     behind, ahead = alpha / (1 - alpha), 1 / (1 - a_s)
     mean = (behind * x_t / alpha**0.5 + ahead * a_s**0.5 * x0) / (behind + ahead)
@@ -188,7 +197,8 @@ def test_posterior_by_precisions_equals_the_multiplied_form(a_t, a_s):
 
 
 def test_the_perfect_guess_in_a_world_of_two_pictures():
-    """x0 is -1 or 1: by Bayes' rule its mean is tanh(sqrt(abar) x / (1 - abar)); 1e-12. DDIM with it never changes sides and ends at the two pictures; DDPM does change."""
+    """x0 is -1 or 1: by Bayes' rule its mean is tanh(sqrt(abar) x / (1 - abar)); 1e-12. DDIM with
+    it never changes sides and ends at the two pictures; DDPM does change."""
     x, a = torch.linspace(-3, 3, 13, dtype=torch.float64), 0.3
     likely = [torch.exp(-((x - a**0.5 * x0) ** 2) / (2 * (1 - a))) for x0 in (1, -1)]
     torch.testing.assert_close(
@@ -212,7 +222,8 @@ def test_the_perfect_guess_in_a_world_of_two_pictures():
 
 
 def test_ddim_step_formula():
-    """x_prev = sqrt(abar_prev) x0 + sqrt(1 - abar_prev) eps: the closed form of the forward process with the same x0 and the same noise; 1e-6."""
+    """x_prev = sqrt(abar_prev) x0 + sqrt(1 - abar_prev) eps: the closed form of the forward process
+    with the same x0 and the same noise; 1e-6."""
     x0, eps = gauss(1, 4, 4, 4), gauss(1, 4, 4, 4, seed=1)
     timesteps = SCHEDULE.timesteps("leading", 20)[4:]
     t, noisy = timesteps[0], add_noise(x0, eps, timesteps[0], ABAR)
@@ -224,7 +235,8 @@ def test_ddim_step_formula():
 
 
 def test_ddim_and_euler_are_one_step():
-    """DDIM between two levels equals x + (sigma_next - sigma) eps in units of x / sqrt(abar); 1e-5."""
+    """DDIM between two levels equals x + (sigma_next - sigma) eps in units of x / sqrt(abar);
+    1e-5."""
     x, eps = gauss(1, 4, 4, 4), gauss(1, 4, 4, 4, seed=1)
     update = next(sampling.ddim(lambda *_: eps, x, SCHEDULE, SCHEDULE.timesteps("leading", 10)[3:]))
     abar, abar_prev = ABAR[update.timestep], ABAR[update.timestep - 100]
@@ -234,7 +246,8 @@ def test_ddim_and_euler_are_one_step():
 
 
 def test_dpm_solver_of_first_order_is_ddim():
-    """sigma'/sigma x - alpha' (e^-h - 1) x0 is DDIM's step, written with h = the rise of log(alpha / sigma); 1e-5."""
+    """sigma'/sigma x - alpha' (e^-h - 1) x0 is DDIM's step, written with h = the rise of log(alpha
+    / sigma); 1e-5."""
     x, eps = gauss(1, 4, 4, 4), gauss(1, 4, 4, 4, seed=1)
     # the first step has no older picture to lean on
     ten = SCHEDULE.timesteps("linspace_open", 10)
@@ -247,7 +260,8 @@ def test_dpm_solver_of_first_order_is_ddim():
 
 
 def test_order_of_convergence():
-    """Steps a third as long: a third of Euler's error, a ninth of DPM-Solver++(2M)'s. On Gaussian data of spread 0.5, where noise and path are known exactly."""
+    """Steps a third as long: a third of Euler's error, a ninth of DPM-Solver++(2M)'s. On Gaussian
+    data of spread 0.5, where noise and path are known exactly."""
     spread, t = 0.5, 270  # 999 = 27 x 37, so t = 270 stands on the grid of 37 steps and of 111
     sigmas = ((1 - ABAR.double()) / ABAR.double()) ** 0.5
 
@@ -277,7 +291,8 @@ def test_order_of_convergence():
 
 
 def test_guidance_formula():
-    """0 is the unconditional prediction, 1 the one with the prompt (1e-6), between them a straight line, beyond 1 the same line."""
+    """0 is the unconditional prediction, 1 the one with the prompt (1e-6), between them a straight
+    line, beyond 1 the same line."""
     uncond, text = gauss(2, 4, 8, 8), gauss(2, 4, 8, 8, seed=1)
     assert torch.equal(sampling.guide(uncond, text, 0.0), uncond)
     torch.testing.assert_close(sampling.guide(uncond, text, 1.0), text, atol=1e-6, rtol=0)
@@ -289,7 +304,7 @@ def test_guidance_formula():
     )
 
 
-# ----------------------------------------------------------------------------------------- the whole loop, and pipelines
+# -------------------------------------------------------------------- the whole loop, and pipelines
 
 
 def pipeline_latents(pipe, sampler, prompt, **options):
@@ -307,7 +322,8 @@ def latents_of(pipe, prompt, **options):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("guidance_scale", [1.0, 1.5, 7.0])
 def test_whole_loop_equals_the_pipeline(pipe, sampler, guidance_scale):
-    """Prompt to latents, both from the same seed; 1e-5 of the scale of the latents. (At scale 1 the pipeline runs the U-Net once, so sums are rounded differently.)"""
+    """Prompt to latents, both from the same seed; 1e-5 of the scale of the latents. (At scale 1 the
+    pipeline runs the U-Net once, so sums are rounded differently.)"""
     options = dict(num_inference_steps=6, guidance_scale=guidance_scale, seed=5)
     ours, theirs = (
         latents_of(pipe, PROMPT, sampler=sampler, **options),
@@ -535,7 +551,7 @@ def test_velocity_models_are_sampled_too(pipe, sampler):
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
-# ------------------------------------------------------------------------------------------------------ bad input
+# ---------------------------------------------------------------------------------------- bad input
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Chapter 04: what the notebook builds by hand is what the library does. The lesson's own cells are run here, so that what the reader sees is what is proved."""
+"""Chapter 04: what the notebook builds by hand is what the library does. The lesson's own cells are
+run here, so that what the reader sees is what is proved."""
 
 import ast
 import random
@@ -23,7 +24,8 @@ NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "04_text_embedding.ipynb"
 
 
 def lesson(names: str, **given) -> dict:
-    """Run the notebook's cells that begin to define the named functions or variables, in the notebook's order, and return what they leave."""
+    """Run the notebook's cells that begin to define the named functions or variables, in the
+    notebook's order, and return what they leave."""
     cells = [c.source for c in nbformat.read(NOTEBOOK, as_version=4).cells if c.cell_type == "code"]
     space = {
         "torch": torch,
@@ -77,7 +79,7 @@ def clip():
     ).eval(), tokenizer
 
 
-# ------------------------------------------------------------------------------------------------------------- tokens
+# ------------------------------------------------------------------------------------------- tokens
 
 ODD = "😀🦓🏠🚀👍🏽👩‍🚀❄️🇬🇧"
 LONG = ["x" * 2000, "house " * 5000, "🦓" * 500]
@@ -99,10 +101,12 @@ EDGES = [
 
 
 def strings(count: int) -> list[str]:
-    """Captions, keyboard mash, letters of every script, emoji, accents apart and joined; blank to very long.
+    """Captions, keyboard mash, letters of every script, emoji, accents apart and joined; blank to
+    very long.
 
-    Only characters that were assigned in Unicode 3.2 (and emoji): tables of newer ones differ between any two libraries. A prompt that spells out
-    "<|endoftext|>" is left out too: tokenizers read it as the mark itself.
+    Only characters that were assigned in Unicode 3.2 (and emoji): tables of newer ones differ
+    between any two libraries. A prompt that spells out "<|endoftext|>" is left out too: tokenizers
+    read it as the mark itself.
     """
     rng, numbers = random.Random(0), np.random.default_rng(0)
     old = [
@@ -277,7 +281,7 @@ def test_check_prompt_wants_a_string(pipe):
         text.check_prompt(pipe, 3)
 
 
-# --------------------------------------------------------------------------------------------------- the text encoder
+# --------------------------------------------------------------------------------- the text encoder
 
 ENCODER = "symbols merges cut_word to_ids weights causal_attention quick_gelu padded"
 
@@ -292,7 +296,8 @@ def test_embedding_is_token_plus_position(pipe):
 
 
 def test_causal_attention_formula(pipe):
-    """softmax(Q K^T / sqrt(d) + M) V against torch's own causal attention, 1e-6; rows sum to 1; nothing looks ahead."""
+    """softmax(Q K^T / sqrt(d) + M) V against torch's own causal attention, 1e-6; rows sum to 1;
+    nothing looks ahead."""
     space = lesson("weights causal_attention", pipe=pipe, prompt="a red house")
     x, heads = (
         torch.randn(
@@ -360,11 +365,12 @@ def test_encode_prompt_is_what_the_pipeline_feeds_the_unet(pipe):
     )
 
 
-# --------------------------------------------------------------------------------------------------------------- CLIP
+# --------------------------------------------------------------------------------------------- CLIP
 
 
 def test_clip_loss_formula(clip):
-    """The symmetric cross-entropy against the library's loss, 1e-5; knowing nothing costs log N; a perfect match costs nothing."""
+    """The symmetric cross-entropy against the library's loss, 1e-5; knowing nothing costs log N; a
+    perfect match costs nothing."""
     model, tokenizer = clip
     captions = [
         "a red house",
@@ -412,7 +418,8 @@ def test_clip_features_are_the_librarys(clip):
 
 
 def test_sums_of_meanings_formula():
-    """thing - colour + colour: all right where meaning is a sum; stays at home where the words know no colours; lands wrong where they name them wrong."""
+    """thing - colour + colour: all right where meaning is a sum; stays at home where the words know
+    no colours; lands wrong where they name them wrong."""
     landing = lesson_function("landing")
     generator = torch.Generator().manual_seed(0)
     things, colours = (
@@ -428,7 +435,7 @@ def test_sums_of_meanings_formula():
     )
 
 
-# --------------------------------------------------------------------------------------------------------- attention
+# ---------------------------------------------------------------------------------------- attention
 
 
 def cross_layers(pipe):
@@ -436,7 +443,8 @@ def cross_layers(pipe):
 
 
 def test_cross_attention_formula(pipe):
-    """softmax(Q K^T / sqrt(d)) V in every layer of the U-Net, 1e-5; each pixel shares out exactly 1."""
+    """softmax(Q K^T / sqrt(d)) V in every layer of the U-Net, 1e-5; each pixel shares out exactly
+    1."""
     cross_attention = lesson_function("cross_attention")
     words = text.encode_prompt(pipe, "a red house")[0]
     for layer in cross_layers(pipe).values():
@@ -457,7 +465,8 @@ def unet_output(pipe, batch: int = 2) -> torch.Tensor:
 
 
 def test_recording_leaves_the_output_unchanged(pipe):
-    """The whole U-Net with recording processors, within 1e-5 of without; afterwards the very same processors as before."""
+    """The whole U-Net with recording processors, within 1e-5 of without; afterwards the very same
+    processors as before."""
     before, plain = pipe.unet.attn_processors, unet_output(pipe)
     with text.record_attention(pipe) as recorder:
         recorded = unet_output(pipe)
