@@ -58,7 +58,7 @@ COMMANDS = {
         "make a folder that installs without network, for a class: python run.py carry FOLDER",
         "tools.carry",
     ),
-    "load": ("measure how many learners one server holds (--kernels 1 5 10)", "tools.load"),
+    "load": ("measure how many learners one server holds", "tools.load"),
     "doctor": ("say in ten seconds what works here", "sdlearn.doctor"),
 }
 

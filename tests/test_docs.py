@@ -216,10 +216,6 @@ def test_commands_and_options_exist():
                 option in source.read_text(encoding="utf-8")
                 for option in re.findall(r"--[\w-]+", rest)
             ), rest
-    assert all(
-        f'"--{name}"' in (ROOT / "tools" / "load.py").read_text(encoding="utf-8")
-        for name in ("at-once", "wait")
-    )
     assert "teaching.md" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
