@@ -1,8 +1,14 @@
-"""Pictures from the command line: ``python -m sdlearn "a red house in the snow at night"``; ``python -m sdlearn doctor``."""
+"""Pictures from the command line: ``python -m sdlearn "a red house in the snow at night"``.
+
+``python -m sdlearn doctor`` says what works on this machine.
+"""
 
 from __future__ import annotations
 
 import argparse
+import errno
+import io
+import os
 import re
 import secrets
 import sys
@@ -10,50 +16,43 @@ import time
 import warnings
 from pathlib import Path
 
+DTYPES = ("float32", "float16", "bfloat16")
+OPTIONS = {  # how the sentences of the package call what is a switch here
+    "num_inference_steps": "--steps",
+    "guidance_scale": "--guidance",
+    "load_pipeline(dtype=torch.float32)": "--dtype float32",
+    "dtype=torch.float32": "--dtype float32",
+    "negative_prompt": "--negative",
+}
+
 
 def parser() -> argparse.ArgumentParser:
+    """The command's switches; what is not given is taken from the model."""
     p = argparse.ArgumentParser(
         prog="python -m sdlearn",
-        description="Make pictures from a sentence. `python -m sdlearn doctor` says what works on this machine.",
+        description="Make pictures from a sentence. `python -m sdlearn doctor` says what works on "
+        "this machine.",
     )
-    p.add_argument(
-        "prompt", help='what the picture should show, such as "a red house in the snow at night"'
-    )
-    p.add_argument(
-        "--images",
-        type=int,
-        default=1,
-        metavar="N",
-        help="how many pictures, each from a seed of its own (1)",
-    )
-    p.add_argument("--steps", type=int, default=25, help="denoising steps, 1 to 1000 (25)")
-    p.add_argument(
-        "--seed",
-        type=int,
-        help="start noise of the first picture; the next has seed + 1 (random, and printed)",
-    )
-    p.add_argument(
+    add = p.add_argument
+    add("prompt", help='what to show, such as "a red house in the snow at night"')
+    add("--images", type=int, default=1, metavar="N", help="how many pictures, 1 to 64 (1)")
+    add("--steps", type=int, help="denoising steps, 1 to 1000 (as the model likes it)")
+    add("--seed", type=int, help="of the first picture; the next has seed + 1 (random, printed)")
+    add(
         "--guidance",
         type=float,
-        default=5.0,
         metavar="SCALE",
-        help="how strongly the prompt is obeyed; 0 ignores it (5)",
+        help="how strongly the prompt is obeyed; 0 ignores it (as the model likes it)",
     )
-    p.add_argument(
-        "--negative", default="", metavar="TEXT", help="what the picture should not show"
-    )
-    p.add_argument("--sampler", default="ddim", help="ddim, ddpm, euler or dpm++ (ddim)")
-    p.add_argument(
+    add("--negative", default="", metavar="TEXT", help="what the picture should not show")
+    add("--sampler", help="ddim, ddpm, euler or dpm++ (as the model likes it)")
+    add(
         "--model",
-        help="a folder, a hub id, or one of tiny, sd15, sd15-inpainting, sd-small, sd-turbo (Tiny SD, or what SDLEARN_MODEL says)",
+        help="a folder, a hub id, or one of tiny, sd15, sd15-inpainting, sd-small, sd-turbo (Tiny "
+        "SD, or what SDLEARN_MODEL says)",
     )
-    p.add_argument(
-        "--out",
-        type=Path,
-        default=Path(),
-        metavar="FOLDER",
-        help="where the PNG files go (this folder)",
-    )
+    add("--dtype", choices=DTYPES, help="float32 where half precision gives no picture")
+    add("--out", type=Path, default=Path(), metavar="FOLDER", help="for the PNGs (this folder)")
     return p
 
 
@@ -65,7 +64,8 @@ def check(options: argparse.Namespace) -> None:
     """
     if not options.prompt.strip():
         raise ValueError(
-            'The prompt is empty: say what the picture should show, such as "a yellow cat in a meadow".'
+            "The prompt is empty: say what the picture should show, such as "
+            '"a yellow cat in a meadow".'
         )
     if not 1 <= options.images <= 64:
         raise ValueError(f"--images must be from 1 to 64; got {options.images}.")
@@ -73,12 +73,13 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError(f"--seed must be a whole number from 0 up; got {options.seed}.")
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        probe = options.out / ".sdlearn-write-test"
+        probe = options.out / f".sdlearn-write-test-{os.getpid()}"
         probe.touch()
         probe.unlink()
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
         raise OSError(
-            f"Cannot write into {options.out} ({error.strerror}): choose another folder with --out."
+            f"Cannot write into {options.out} ({why}): choose another folder with --out."
         ) from error
 
 
@@ -92,74 +93,125 @@ def free_name(folder: Path, prompt: str, seed: int) -> Path:
     return path
 
 
-def make(options: argparse.Namespace) -> list[Path]:
-    """Sample, decode, write; print what it cost. Returns the files."""
-    import torch
+def save(image, path: Path, settings: dict[str, object]) -> None:
+    """Write a PNG with its settings, whole or not at all.
+
+    Raises:
+        OSError: with one sentence that names the folder.
+    """
     from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for name, value in settings.items():
+        info.add_itxt(name, str(value))
+    content = io.BytesIO()
+    image.save(content, "PNG", pnginfo=info)
+    try:
+        path.write_bytes(content.getvalue())
+    except BaseException as error:  # an interrupt too leaves no half a picture
+        path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        why = "its disk is full" if full else error.strerror
+        raise OSError(
+            f"Cannot write {path.name} into {path.parent.absolute()} ({why}): make room, or choose "
+            "another folder with --out."
+        ) from error
+
+
+def make(options: argparse.Namespace, paths: list[Path]) -> None:
+    """Sample, decode, write, print what it cost; the files are added to ``paths`` one by one."""
+    import torch
     from tqdm import tqdm
 
     from sdlearn import hub
     from sdlearn.compression import decode_latents
     from sdlearn.sampling import sample_steps
 
-    pipe = hub.load_pipeline(options.model)
+    dtype = getattr(torch, options.dtype) if options.dtype else None
+    pipe = hub.load_pipeline(options.model, dtype=dtype)
+    best = hub.defaults_of(pipe)
+    settings = {
+        "prompt": options.prompt,
+        "negative": options.negative,
+        "steps": best.num_inference_steps if options.steps is None else options.steps,
+        "guidance": best.guidance_scale if options.guidance is None else options.guidance,
+        "sampler": best.sampler if options.sampler is None else options.sampler,
+    }
     first = secrets.randbelow(2**31) if options.seed is None else options.seed
     seeds = [first + i for i in range(options.images)]
     steps = sample_steps(
-        pipe, [options.prompt] * options.images, negative_prompt=options.negative, num_inference_steps=options.steps,
-        guidance_scale=options.guidance, sampler=options.sampler, seed=seeds,
-    )  # fmt: skip
+        pipe,
+        [options.prompt] * options.images,
+        negative_prompt=options.negative,
+        num_inference_steps=settings["steps"],
+        guidance_scale=settings["guidance"],
+        sampler=settings["sampler"],
+        seed=seeds,
+    )
     start = time.perf_counter()
-    for step in tqdm(steps, total=options.steps, desc="denoising", unit="step"):
+    for step in tqdm(steps, total=settings["steps"], desc="denoising", unit="step"):
         final = step
-    a_step = (time.perf_counter() - start) / options.steps
-    paths = []
+    a_step = (time.perf_counter() - start) / settings["steps"]
     for image, seed in zip(decode_latents(pipe, final.prev_latents), seeds, strict=True):
-        settings = PngInfo()
-        for name in ("prompt", "negative", "steps", "guidance", "sampler"):
-            settings.add_itxt(name, str(getattr(options, name)))
-        settings.add_itxt("seed", str(seed))
-        paths.append(free_name(options.out, options.prompt, seed))
-        image.save(paths[-1], pnginfo=settings)
-        print(paths[-1])
+        path = free_name(options.out, options.prompt, seed)
+        save(image, path, settings | {"seed": seed})
+        paths.append(path)
+        print(path)
     peak = torch.cuda.max_memory_allocated() / 1e9  # 0 where there is no CUDA
     memory = f", at most {peak:.1f} GB of its memory" if peak else ""
     print(
-        f"{options.images} x {options.steps} steps, {1000 * a_step:.0f} ms a step, {time.perf_counter() - start:.1f} s in all, seed {first}, on {pipe.device.type}{memory}"
+        f"{options.images} x {settings['steps']} steps of {settings['sampler']}, guidance "
+        f"{settings['guidance']:g}, {1000 * a_step:.0f} ms a step, "
+        f"{time.perf_counter() - start:.1f} s in all, seed {first}, on {pipe.device.type}{memory}"
     )
-    return paths
 
 
-def note(message: Warning, category: type[Warning], *_) -> None:
-    """Show what the prompt checks warn of as one plain line; what libraries warn of is not the learner's business."""
+def note(message: Warning | str, category: type[Warning], *_) -> None:
+    """Show what the prompt checks warn of as one plain line.
+
+    What libraries warn of is not the learner's business.
+    """
     if category is UserWarning:
         print(f"Note: {message}", file=sys.stderr)
 
 
+def say(sentence: object) -> None:
+    """One line on the error output, in the command's own words."""
+    text = " ".join(str(sentence).split())
+    for theirs, ours in OPTIONS.items():
+        text = text.replace(theirs, ours)
+    print(f"sdlearn: {text}", file=sys.stderr)
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 made, 1 the doctor found a problem, 2 what was asked for cannot be done (one sentence says why)."""
+    """Exit codes: 0 made, 1 the doctor found a problem, 130 stopped, 2 it cannot be done.
+
+    One sentence says why.
+    """
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["doctor"]:
         from sdlearn import doctor
 
-        return doctor.main()
+        return doctor.main(argv[1:])
     options = parser().parse_args(argv)
+    paths: list[Path] = []
     try:
         with warnings.catch_warnings():
             warnings.showwarning = note
             check(options)
-            make(options)
-    except (ValueError, TypeError, OSError, MemoryError) as sentence:
-        print(
-            "sdlearn: "
-            + str(sentence)
-            .replace("num_inference_steps", "--steps")
-            .replace("guidance_scale", "--guidance"),
-            file=sys.stderr,
-        )
+            make(options, paths)
+    except (ValueError, TypeError, OSError) as sentence:
+        say(sentence)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "out of memory" not in str(error):
+            raise
+        say("The memory is full: ask for fewer --images, or a smaller --model such as tiny.")
         return 2
     except KeyboardInterrupt:
-        print("sdlearn: stopped, nothing written.", file=sys.stderr)
+        say(f"stopped; written: {', '.join(map(str, paths)) or 'nothing'}.")
         return 130
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import shutil
@@ -23,10 +24,12 @@ class Finding(NamedTuple):
 
 
 def judge(good: bool, text: str, advice: str) -> Finding:
+    """OK, or a NOTE with its advice."""
     return Finding("OK", text) if good else Finding("NOTE", f"{text}: {advice}")
 
 
 def python() -> Iterator[Finding]:
+    """Whether this Python is one that the course is tested with."""
     here = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     if (3, 11) <= sys.version_info[:2] <= (3, 14):
         yield Finding("OK", here)
@@ -35,6 +38,7 @@ def python() -> Iterator[Finding]:
 
 
 def libraries() -> Iterator[Finding]:
+    """Which libraries are there, and in which versions."""
     for name, found in hub.versions().items():
         tested = hub.TESTED.get(name)
         if found == "missing":
@@ -45,13 +49,15 @@ def libraries() -> Iterator[Finding]:
         elif tested and found.split("+")[0] != tested:
             yield Finding(
                 "NOTE",
-                f"{name} {found}; the course is tested with {tested}: if something fails, run `pip install {name}=={tested}`.",
+                f"{name} {found}; the course is tested with {tested}: if something fails, run "
+                f"`pip install {name}=={tested}`.",
             )
         else:
             yield Finding("OK", f"{name} {found}")
 
 
 def accelerator() -> Iterator[Finding]:
+    """What computes: cores, and a GPU if there is one."""
     import torch
 
     cores = os.cpu_count() or 1
@@ -77,6 +83,7 @@ def accelerator() -> Iterator[Finding]:
 
 
 def room() -> Iterator[Finding]:
+    """Memory and disk that are free."""
     import psutil
 
     memory = psutil.virtual_memory().available / 1e9
@@ -91,20 +98,30 @@ def room() -> Iterator[Finding]:
     )
 
 
-def tiny_sd(folder: Path = hub.TINY_SD) -> Iterator[Finding]:
+def model(asked: str | None = None) -> Iterator[Finding]:
+    """Load the model that is asked for (see ``hub.resolve``) and run one guided step of it."""
+    try:
+        folder, hub_ids = hub.resolve(asked)
+        if folder is None and not hub.in_cache(hub_ids):
+            name = asked or os.environ["SDLEARN_MODEL"]
+            yield Finding("NOTE", f"{name} is not on this machine: loading it fetches it first.")
+            return
+        start = time.perf_counter()
+        pipe = hub.load_pipeline(asked)
+    except (OSError, ValueError, TypeError) as error:
+        yield Finding("PROBLEM", f"The model: {error}")
+        return
+    loaded = time.perf_counter() - start
+    yield _one_step(pipe, "Tiny SD" if folder == hub.TINY_SD else str(folder or asked), loaded)
+
+
+def _one_step(pipe, name: str, loaded: float) -> Finding:
     import torch
 
     from sdlearn.prediction import predict_noise
     from sdlearn.sampling import start_latents
     from sdlearn.text import encode_prompt
 
-    start = time.perf_counter()
-    try:
-        pipe = hub.load_pipeline(folder)
-    except (OSError, ValueError) as error:
-        yield Finding("PROBLEM", f"Tiny SD: {error}")
-        return
-    loaded = time.perf_counter() - start
     words = encode_prompt(pipe, ["", "a red house"])
     latents = start_latents(pipe, 2, seed=0)
     predict_noise(pipe, latents, 500, words)  # the first call also allocates
@@ -112,19 +129,26 @@ def tiny_sd(folder: Path = hub.TINY_SD) -> Iterator[Finding]:
     noise = predict_noise(pipe, latents, 500, words)
     step = time.perf_counter() - start
     if not torch.isfinite(noise).all():
-        yield Finding(
+        return Finding(
             "PROBLEM",
-            f"Tiny SD predicts numbers that are not finite: its weights are damaged, fetch {folder} again.",
+            f"{name} predicts numbers that are not finite: load it with dtype=torch.float32 (here "
+            "--dtype float32), or fetch it again if that does not help.",
         )
-    else:
-        cost = f"Tiny SD loads in {loaded:.1f} s; a guided step takes {1000 * step:.0f} ms, a picture of 25 steps about {25 * step:.1f} s"
-        yield judge(step < 0.5, cost, "that is slow, so close other programs, or use fewer steps.")
+    best = hub.defaults_of(pipe)
+    steps = best.num_inference_steps
+    cost = (
+        f"{name} loads in {loaded:.1f} s; a guided step takes {1000 * step:.0f} ms, a picture of "
+        f"{steps} steps about {steps * step:.1f} s; it likes {best.sampler} and guidance "
+        f"{best.guidance_scale:g}"
+    )
+    return judge(step < 0.5, cost, "that is slow, so close other programs, or use fewer steps.")
 
 
 def network() -> Iterator[Finding]:
+    """Whether the hub answers; nobody needs it for Tiny SD."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         yield Finding(
-            "OK", "the hub is not asked, because HF_HUB_OFFLINE is set; Tiny SD needs no network"
+            "OK", "the hub is not asked, as HF_HUB_OFFLINE is set; Tiny SD needs no network"
         )
         return
     address = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
@@ -134,7 +158,8 @@ def network() -> Iterator[Finding]:
     except Exception:  # blocked, unresolved, refused, too slow: the learner needs only the outcome
         yield Finding(
             "NOTE",
-            f"{address} cannot be reached: all of Tiny SD works offline, only other models need it.",
+            f"{address} cannot be reached: all of Tiny SD works offline, only other models need "
+            "it.",
         )
 
 
@@ -143,12 +168,12 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     libraries,
     accelerator,
     room,
-    tiny_sd,
+    model,
     network,
 )
 
 
-def examine(checks=CHECKS) -> Iterator[Finding]:
+def examine(checks: tuple[Callable[[], Iterator[Finding]], ...] = CHECKS) -> Iterator[Finding]:
     """Run the checks; one that breaks is itself a problem found."""
     for check in checks:
         try:
@@ -156,12 +181,21 @@ def examine(checks=CHECKS) -> Iterator[Finding]:
         except Exception as error:
             yield Finding(
                 "PROBLEM",
-                f"{check.__name__}: {type(error).__name__}: {error}; run `pip install -r requirements.txt`, then the doctor again.",
+                f"{check.__name__}: {type(error).__name__}: {error}; run "
+                "`pip install -r requirements.txt`, then the doctor again.",
             )
 
 
-def main() -> int:
-    """Print the report; 1 if there is a PROBLEM, else 0."""
+def main(argv: list[str] | None = None) -> int:
+    """Print the report; 1 if there is a PROBLEM, else 0.
+
+    ``--model`` names the model to look at; without it ``SDLEARN_MODEL`` does, or else Tiny SD.
+    """
+    parser = argparse.ArgumentParser(prog="python -m sdlearn doctor", description=__doc__)
+    parser.add_argument("--model", help="the one to look at (Tiny SD, or what SDLEARN_MODEL says)")
+    asked = parser.parse_args(argv).model
+    if asked:
+        os.environ["SDLEARN_MODEL"] = asked
     levels = []
     for finding in examine():
         print(f"{finding.level:8} {finding.text}", flush=True)

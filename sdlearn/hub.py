@@ -439,6 +439,13 @@ def _from_hub(hub_ids: tuple[str, ...], card: Model | None) -> Path:
     )
 
 
+def in_cache(hub_ids: tuple[str, ...]) -> bool:
+    """Whether one of these models lies on this machine, complete."""
+    card = next((m for m in MODELS.values() if m.hub_ids == hub_ids), None)
+    pairs = zip_longest(hub_ids, card.revisions if card else ())
+    return any(_from_cache(hub_id, revision)[0] for hub_id, revision in pairs)
+
+
 def _from_cache(hub_id: str, revision: str | None) -> tuple[Path | None, str]:
     """(the model's folder, "") or (None, what is wrong with what was found)."""
     from huggingface_hub import snapshot_download

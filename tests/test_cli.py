@@ -1,7 +1,10 @@
 """`python -m sdlearn "..."` and `python -m sdlearn doctor`: pictures, sentences, exit codes."""
 
+import errno
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,6 +96,7 @@ def test_random_seed_is_told(run, tmp_path):
         (["a cat", "--guidance", "nan"], "--guidance must be"),
         (["a cat", "--images", "0"], "--images must be"),
         (["a cat", "--seed", "-1"], "--seed must be"),
+        (["a cat", "--guidance", "1e30"], "--guidance must be"),
     ],
 )
 def test_bad_input_gets_one_sentence(run, args, word):
@@ -110,6 +114,83 @@ def test_folder_that_cannot_be_written_gets_one_sentence(run, tmp_path):
     (tmp_path / "file").write_text("in the way")
     code, said = run("a cat", out=tmp_path / "file" / "out")
     assert code == 2 and "choose another folder with --out" in said.err
+
+
+def test_a_model_s_own_defaults_are_used_and_told(model_folder, tmp_path, capsys):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    hub.write_defaults(folder, hub.Defaults(2.5, "euler", 3))
+    assert cli.main(["a cat", "--model", str(folder), "--out", str(tmp_path), "--seed", "1"]) == 0
+    assert "1 x 3 steps of euler, guidance 2.5" in capsys.readouterr().out
+    settings = Image.open(tmp_path / "a-cat_1.png").text
+    assert (settings["steps"], settings["sampler"], settings["guidance"]) == ("3", "euler", "2.5")
+
+
+def test_precision_can_be_chosen(run, tmp_path, monkeypatch):
+    asked = []
+    load = hub.load_pipeline
+    monkeypatch.setattr(
+        hub, "load_pipeline", lambda model, dtype: asked.append(dtype) or load(model, dtype=dtype)
+    )
+    assert run("a cat", "--steps", "1", "--dtype", "bfloat16")[0] == 0
+    assert asked == [torch.bfloat16]
+    with pytest.raises(SystemExit):
+        run("a cat", "--dtype", "float128")
+
+
+def test_a_full_disk_is_named_and_leaves_no_half_a_picture(run, tmp_path, monkeypatch):
+    def full(path, content):
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    code, said = run("a cat", "--steps", "1", "--seed", "1")
+    assert code == 2 and said.err.splitlines()[-1].startswith("sdlearn: Cannot write a-cat_1.png")
+    assert f"{tmp_path / 'out'} (its disk is full): make room" in said.err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_interrupt_says_what_was_written(run, tmp_path, monkeypatch):
+    """One picture is there, the second is not: that is what is said."""
+    real, count = Path.write_bytes, []
+
+    def interrupted(path, content):
+        count.append(path)
+        if len(count) == 2:
+            path.touch()
+            raise KeyboardInterrupt
+        return real(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    code, said = run("a cat", "--images", "2", "--steps", "1", "--seed", "1")
+    (written,) = (tmp_path / "out").iterdir()
+    assert code == 130 and written.name == "a-cat_1.png"
+    assert said.err.splitlines()[-1] == f"sdlearn: stopped; written: {written}."
+    monkeypatch.setattr(cli, "make", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    assert "stopped; written: nothing." in run("a cat")[1].err
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_full_memory_gets_its_sentence(run, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(cli, "make", full)
+    code, said = run("a cat")
+    assert code == 2 and "The memory is full: ask for fewer --images" in said.err
+
+
+@pytest.mark.parametrize("model", ["~nouser", "/dev/null", "a\0b", "https://x.org/a/b", "x" * 5000])
+def test_names_that_are_no_models_get_one_sentence(tmp_path, capsys, model):
+    assert cli.main(["a cat", "--model", model, "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("sdlearn: ") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("out", ["/dev/null/x", "a\0b", "x" * 5000])
+def test_names_that_are_no_folders_get_one_sentence(capsys, out):
+    assert cli.main(["a cat", "--out", out]) == 2
+    said = capsys.readouterr().err
+    assert "choose another folder with --out" in said and said.count("\n") == 1
 
 
 def test_errors_leave_no_traceback():
@@ -132,19 +213,26 @@ def levels(check):
 
 
 def test_doctor_runs_a_whole_model(model_folder):
-    (finding,) = doctor.tiny_sd(model_folder)
+    (finding,) = doctor.model(model_folder)
     assert finding.level in ("OK", "NOTE") and "ms" in finding.text
 
 
 def test_doctor_finds_missing_and_damaged_models(model_folder, tmp_path):
-    assert levels(doctor.tiny_sd(tmp_path / "none")) == ["PROBLEM"]
-    import shutil
-
+    assert levels(doctor.model(tmp_path / "none")) == ["PROBLEM"]
     broken = shutil.copytree(model_folder, tmp_path / "broken")
     weights = next((broken / "unet").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:1000])
-    (finding,) = doctor.tiny_sd(broken)
+    (finding,) = doctor.model(broken)
     assert finding.level == "PROBLEM" and "damaged" in finding.text
+
+
+def test_doctor_looks_at_the_model_that_is_asked_for(model_folder, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "examine", lambda: examine((doctor.model,)))
+    monkeypatch.setenv("SDLEARN_MODEL", "nobody/nothing")
+    assert cli.main(["doctor"]) == 0
+    assert "nobody/nothing is not on this machine" in capsys.readouterr().out
+    assert cli.main(["doctor", "--model", str(model_folder)]) == 0
+    assert f"{model_folder} loads in" in capsys.readouterr().out
 
 
 def test_doctor_compares_versions(monkeypatch):
