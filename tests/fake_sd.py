@@ -21,6 +21,9 @@ from sdlearn import hub, models, text
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
+# parameters of Stable Diffusion 1.5's parts
+PUBLISHED = {"unet": 859_520_964, "text_encoder": 123_060_480, "vae": 83_653_863}
+
 # what differs in the shrunken model: no size equals one of Tiny SD's or of the real one's
 SHRUNKEN = {
     "unet": {

@@ -8,12 +8,13 @@ import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
+import fake_sd
 import pytest
 import torch
 from cells import FOLDER
 
 import run
-from sdlearn import costs, hub, models, noising
+from sdlearn import hub, models, noising
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -311,21 +312,11 @@ def test_map_shows_tiny_sd_as_it_ships():
     )
 
 
-@pytest.mark.slow
 def test_map_shows_stable_diffusion_as_published():
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    unet = costs.network("SD 1.5")
-    with torch.device("meta"):
-        vae, text = (
-            models.build_vae(**models.SD15_VAE),
-            CLIPTextModel(CLIPTextConfig(**models.SD15_TEXT)),
-        )
-    millions = {
-        name: sum(p.numel() for p in net.parameters()) / 1e6
-        for name, net in (("unet", unet), ("vae", vae), ("text_encoder", text))
-    }
-    assert labels("sd") == expected(unet.config, vae.config, text.config.to_dict(), millions)
+    """Its sizes are counted in test_real_sd.py."""
+    unet, vae = models.SD15_UNET | {"in_channels": 4}, models.SD15_VAE | {"in_channels": 3}
+    millions = {part: count / 1e6 for part, count in fake_sd.PUBLISHED.items()}
+    assert labels("sd") == expected(unet, vae, models.SD15_TEXT, millions)
     tiny = sum(float(*labels("tiny")[part]) for part in millions)
     assert (
         80 < sum(millions.values()) / tiny < 120

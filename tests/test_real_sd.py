@@ -80,7 +80,7 @@ def test_full_size_has_the_published_number_of_parameters():
         sum(p.numel() for p in part.parameters())
         for part in (pipe.unet, pipe.text_encoder, pipe.vae)
     ]
-    assert counts == [859_520_964, 123_060_480, 83_653_863]
+    assert counts == list(fake_sd.PUBLISHED.values())
     assert pipe.text_encoder.dtype == pipe.unet.dtype == torch.float16
     for gb, count in zip(
         hub.MODELS["sd15"].parts_gb, (counts[1], counts[0], counts[2]), strict=True
