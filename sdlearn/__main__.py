@@ -15,6 +15,10 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 DTYPES = ("float32", "float16", "bfloat16")
 OPTIONS = {  # how the sentences of the package call what is a switch here
@@ -56,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def check(options: argparse.Namespace) -> None:
+def check_options(options: argparse.Namespace) -> None:
     """Find what is wrong before a model is loaded.
 
     Raises:
@@ -93,7 +97,7 @@ def free_name(folder: Path, prompt: str, seed: int) -> Path:
     return path
 
 
-def save(image, path: Path, settings: dict[str, object]) -> None:
+def save_png(image: Image.Image, path: Path, settings: dict[str, object]) -> None:
     """Write a PNG with its settings, whole or not at all.
 
     Raises:
@@ -156,7 +160,7 @@ def make(options: argparse.Namespace, paths: list[Path]) -> None:
     a_step = (time.perf_counter() - start) / settings["steps"]
     for image, seed in zip(decode_latents(pipe, final.prev_latents), seeds, strict=True):
         path = free_name(options.out, options.prompt, seed)
-        save(image, path, settings | {"seed": seed})
+        save_png(image, path, settings | {"seed": seed})
         paths.append(path)
         print(path)
     peak = torch.cuda.max_memory_allocated() / 1e9  # 0 where there is no CUDA
@@ -200,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = note
-            check(options)
+            check_options(options)
             make(options, paths)
     except (ValueError, TypeError, OSError) as sentence:
         say(sentence)

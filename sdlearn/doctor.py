@@ -144,7 +144,7 @@ def _one_step(pipe, name: str, loaded: float) -> Finding:
     return judge(step < 0.5, cost, "that is slow, so close other programs, or use fewer steps.")
 
 
-def network() -> Iterator[Finding]:
+def hub_answers() -> Iterator[Finding]:
     """Whether the hub answers; nobody needs it for Tiny SD."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         yield Finding(
@@ -169,7 +169,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     accelerator,
     room,
     model,
-    network,
+    hub_answers,
 )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -253,9 +253,7 @@ def load_pipeline(
         FileNotFoundError, ValueError, TypeError: with one sentence that says what to do.
     """
     if dtype not in (None, *DTYPES):
-        raise TypeError(
-            f"dtype must be torch.float32, torch.float16 or torch.bfloat16; got {dtype!r}."
-        )
+        raise TypeError(f"dtype must be one of {', '.join(map(str, DTYPES))}; got {dtype!r}.")
     folder, hub_ids = resolve(model)
     asked = _device(device, folder)
     card = next((m for m in MODELS.values() if m.hub_ids == hub_ids), None)
@@ -274,8 +272,8 @@ def load_pipeline(
         _tell(card.about if card else folder.name, asked.type, plan, card.note if card else "")
     if "tiny" in taken:
         return load_pipeline(TINY_SD)
-    half = asked.type == "cuda" or "half" in taken
-    pipe = _from_folder(folder, dtype or (torch.float16 if half else torch.float32))
+    best = torch.float16 if asked.type == "cuda" or "half" in taken else torch.float32
+    pipe = _from_folder(folder, dtype or best)
     pipe.defaults = card.defaults if card else read_defaults(folder)
     return memory.settle(pipe, asked, plan)
 
@@ -285,7 +283,7 @@ def _tell(name: str, kind: str, plan: list[memory.Measure], note: str) -> None:
     print("\n".join([*lines, *([note] if note else [])]))
 
 
-def defaults_of(pipe) -> Defaults:
+def defaults_of(pipe: Any) -> Defaults:
     """How this pipeline is best sampled: what its folder says, else :data:`STABLE_DIFFUSION`."""
     return getattr(pipe, "defaults", STABLE_DIFFUSION)
 
@@ -569,7 +567,7 @@ def load_part(name: str, folder: str | os.PathLike = TINY_SD) -> torch.nn.Module
     return part.eval()
 
 
-def save(folder: str | os.PathLike, *, vae=None, unet=None, clip=None) -> None:
+def save(folder: str | os.PathLike, *, vae: Any = None, unet: Any = None, clip: Any = None) -> None:
     """Write parts into a pipeline folder as fp16 safetensors, with its index and scheduler.
 
     ``clip`` (a CLIPModel) gives ``clip/``, both towers, and ``text_encoder/``, the text tower

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -127,7 +127,7 @@ def free(device: str | torch.device) -> float:
     return left / 1e9
 
 
-def settle(pipe, device: str | torch.device, measures: list[Measure]):
+def settle(pipe: Any, device: str | torch.device, measures: list[Measure]) -> Any:
     """Move a pipeline to its device, doing what the measures say; returns it."""
     taken = {measure.name for measure in measures}
     if "slicing" in taken:

@@ -5,7 +5,7 @@ Everything is imported inside the functions, because importing diffusers alone t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -220,7 +220,9 @@ def build_scheduler(sampler: str = "ddim", **changes) -> SchedulerMixin:
     return getattr(diffusers, SAMPLERS[sampler]).from_config({**SCHEDULE, **changes})
 
 
-def build_pipeline(vae, text_encoder, tokenizer, unet, scheduler=None) -> StableDiffusionPipeline:
+def build_pipeline(
+    vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, scheduler: Any = None
+) -> StableDiffusionPipeline:
     """Put parts together to a StableDiffusionPipeline without a safety checker."""
     quiet()
     from diffusers import StableDiffusionPipeline
@@ -239,7 +241,7 @@ def build_pipeline(vae, text_encoder, tokenizer, unet, scheduler=None) -> Stable
     return pipe
 
 
-def as_pipeline(kind: str, pipe, sampler: str = "ddim") -> DiffusionPipeline:
+def as_pipeline(kind: str, pipe: Any, sampler: str = "ddim") -> DiffusionPipeline:
     """The same parts as diffusers' pipeline of another kind, with a fresh scheduler.
 
     Args:
@@ -283,7 +285,9 @@ def random_sd15(
                 build_unet(**SD15_UNET),
             )
         ]
-    return build_pipeline(*parts[:2], tokenizer or build_tokenizer(*byte_vocabulary()), parts[2])
+    vae, text_encoder, unet = parts
+    tokenizer = tokenizer or build_tokenizer(*byte_vocabulary())
+    return build_pipeline(vae, text_encoder, tokenizer, unet)
 
 
 def byte_vocabulary() -> tuple[dict[str, int], list]:

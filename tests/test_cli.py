@@ -250,10 +250,10 @@ def test_doctor_compares_versions(monkeypatch):
 
 def test_doctor_says_when_the_hub_is_not_asked_and_when_it_is_silent(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    (finding,) = doctor.network()
+    (finding,) = doctor.hub_answers()
     assert finding.level == "OK" and "not asked" in finding.text
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    (finding,) = doctor.network()  # sockets are blocked in tests
+    (finding,) = doctor.hub_answers()  # sockets are blocked in tests
     assert finding.level == "NOTE" and "cannot be reached" in finding.text
 
 

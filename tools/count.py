@@ -17,7 +17,7 @@ LONGEST = 50  # lines of a function, its docstring included
 POSITIONAL = 6
 # Who may import whom: a module imports from its own row or from rows above it.
 ROWS = (
-    ("__init__", "quick", "notebooks", "world", "noising", "models", "memory"),
+    ("__init__", "quick", "notebooks", "world", "noising", "models", "memory", "folders", "inputs"),
     ("hub",),
     ("compression", "text", "costs"),
     ("prediction",),
