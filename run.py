@@ -7,9 +7,10 @@
     python run.py notebooks     executes the notebooks in place, from clean kernels
     python run.py --help        lists all commands
 
-The first start makes `.venv` and installs the pinned requirements into it; later starts take a second.
-The environment variable SDLEARN_TORCH overrules the choice of the PyTorch build (cpu, cu126, cu130, ..., or plain: what the package index gives);
-delete .venv first to change an installed one.
+The first start makes `.venv` and installs the pinned requirements into it; later starts take a
+second. The environment variable SDLEARN_TORCH overrules the choice of the PyTorch build (cpu,
+cu126, cu130, ..., or plain: what the package index gives); delete .venv first to change an
+installed one.
 """
 
 import hashlib
@@ -67,23 +68,26 @@ class Help(Exception):
     """Something a sentence can help with."""
 
 
-# ------------------------------------------------------------------------------------------------ decisions
+# ---------------------------------------------------------------------------------------- decisions
 
 
 def check_python(version, system, machine):
     """Refuse what PyTorch has no build for, before anything is installed."""
     if not (3, 11) <= tuple(version[:2]) <= (3, 14):
         raise Help(
-            f"sdlearn needs Python 3.11 to 3.14 and this is {version[0]}.{version[1]}: install such a Python and start run.py with it."
+            f"sdlearn needs Python 3.11 to 3.14 and this is {version[0]}.{version[1]}: install "
+            "such a Python and start run.py with it."
         )
     if system == "Darwin" and machine == "x86_64":
         raise Help(
-            "PyTorch no longer supports Intel Macs (nor an Intel Python on Apple silicon): use an arm64 Python, or open the notebooks on another machine."
+            "PyTorch no longer supports Intel Macs (nor an Intel Python on Apple silicon): use "
+            "an arm64 Python, or open the notebooks on another machine."
         )
 
 
 def torch_build(system, nvidia, wish="auto"):
-    """Which PyTorch build suits this machine: "cpu", a CUDA tag, or "plain", what the package index gives."""
+    """Which PyTorch build suits this machine: "cpu", a CUDA tag, or "plain", what the package index
+    gives."""
     if wish != "auto":
         return wish
     if system == "Linux":
@@ -94,13 +98,15 @@ def torch_build(system, nvidia, wish="auto"):
 
 
 def torch_args(build, reachable):
-    """pip's arguments for a build. Where PyTorch's own index is out of reach, whatever pip is configured to find must do."""
+    """pip's arguments for a build. Where PyTorch's own index is out of reach, whatever pip is
+    configured to find must do."""
     url = TORCH_INDEX + build
     return ["--index-url", url] if build != "plain" and reachable(url + "/torch/") else []
 
 
 def installers(build, args, uv, python=PYTHON):
-    """Commands that install, best first. uv is quick but does not read pip's configuration: it may fetch torch only where it cannot pick the wrong build."""
+    """Commands that install, best first. uv is quick but does not read pip's configuration: it may
+    fetch torch only where it cannot pick the wrong build."""
     pip = [str(python), "-m", "pip", "install"]
     quick = [uv, "pip", "install", "--python", str(python)] if uv else None
     trusted = build == "plain" or bool(args)
@@ -111,7 +117,8 @@ def installers(build, args, uv, python=PYTHON):
 
 
 def carried(wheels, version, system, machine):
-    """pip's arguments where packages were carried along, none where not. A folder made for other machines gets a sentence before anything is installed."""
+    """pip's arguments where packages were carried along, none where not. A folder made for other
+    machines gets a sentence before anything is installed."""
     found = sorted(path.name for path in wheels.glob("torch-*.whl"))
     if not found:
         return []
@@ -127,8 +134,10 @@ def carried(wheels, version, system, machine):
             }
         )
         raise Help(
-            f"The packages in wheels/ are for {', '.join(made)}; this is Python {version[0]}.{version[1]} on {system} {machine}. "
-            "Start run.py with such a Python, or delete the folder wheels to install from the network."
+            f"The packages in wheels/ are for {', '.join(made)}; this is Python "
+            f"{version[0]}.{version[1]} on {system} {machine}. "
+            "Start run.py with such a Python, or delete the folder wheels to install from the "
+            "network."
         )
     return ["--no-index", "--find-links", str(wheels)]
 
@@ -137,15 +146,27 @@ def explain(output, free_gb):
     """One sentence for a failed installation, from what pip printed and the room on the disk."""
     text = output.lower()
     if "no space left" in text or "errno 28" in text or free_gb < 0.5:
-        return f"The disk is full ({free_gb:.1f} GB free): make room for about {NEEDED_GB} GB and start again, it goes on where it stopped."
+        return (
+            f"The disk is full ({free_gb:.1f} GB free): make room for about {NEEDED_GB} GB "
+            "and start again, it goes on where it stopped."
+        )
     if "retrying (" in text or "connection error" in text or "timed out" in text:
-        return "The package index cannot be reached: connect to the network for the first start (later ones need none), or set pip's index or proxy, and start again."
+        return (
+            "The package index cannot be reached: connect to the network for the first "
+            "start (later ones need none), or set pip's index or proxy, and start again."
+        )
     if "no matching distribution" in text or "could not find a version" in text:
-        return f"A package has no build for this Python ({platform.python_version()}, {platform.machine()}): try Python 3.12 of 64 bits."
-    return "Installing failed; the lines above say why. Delete the folder .venv and start again if you cannot see it."
+        return (
+            f"A package has no build for this Python ({platform.python_version()}, "
+            f"{platform.machine()}): try Python 3.12 of 64 bits."
+        )
+    return (
+        "Installing failed; the lines above say why. Delete the folder .venv and start "
+        "again if you cannot see it."
+    )
 
 
-# ------------------------------------------------------------------------------------------------ the machine
+# -------------------------------------------------------------------------------------- the machine
 
 
 def reachable(url, seconds=4):
@@ -196,7 +217,7 @@ def port_is_free(port):
     return True
 
 
-# ------------------------------------------------------------------------------------------------ set-up
+# ------------------------------------------------------------------------------------------- set-up
 
 
 def wanted():
@@ -227,7 +248,8 @@ def make_venv():
     output = made.stdout.decode(errors="replace")
     if "ensurepip" in output or "No module named venv" in output:
         raise Help(
-            "This Python cannot make environments. On Debian and Ubuntu: sudo apt install python3-venv. Then start again."
+            "This Python cannot make environments. On Debian and Ubuntu: sudo apt install "
+            "python3-venv. Then start again."
         )
     if "Errno 28" in output or free_gb() < 0.5:
         raise Help(explain("no space left", free_gb()))
@@ -238,7 +260,8 @@ def make_venv():
 
 
 def install(commands, arguments):
-    """Run the first of the commands that succeeds. Errors are kept back until all have failed, so that a detour stays quiet."""
+    """Run the first of the commands that succeeds. Errors are kept back until all have failed, so
+    that a detour stays quiet."""
     env = dict(
         os.environ,
         PIP_DISABLE_PIP_VERSION_CHECK="1",
@@ -276,7 +299,8 @@ def set_up():
     need = NEEDED_GB_CUDA if not offline and (nvidia or build.startswith("cu")) else NEEDED_GB
     if not PYTHON.exists() and free_gb() < need:
         raise Help(
-            f"The first start needs about {need} GB of disk and {free_gb():.1f} GB are free: make room and start again."
+            f"The first start needs about {need} GB of disk and {free_gb():.1f} GB are free: "
+            "make room and start again."
         )
     make_venv()
     args = offline or torch_args(build, reachable)
@@ -296,7 +320,7 @@ def set_up():
     STAMP.write_text(wanted())
 
 
-# ------------------------------------------------------------------------------------------------ commands
+# ----------------------------------------------------------------------------------------- commands
 
 
 def lab_args(args, is_free=port_is_free):
@@ -309,7 +333,8 @@ def lab_args(args, is_free=port_is_free):
     ]
     if asked and asked[-1].isdigit() and not is_free(int(asked[-1])):
         raise Help(
-            f"Port {asked[-1]} is taken, perhaps by a JupyterLab that is already running: close it, or choose another, such as --port {int(asked[-1]) + 1}."
+            f"Port {asked[-1]} is taken, perhaps by a JupyterLab that is already running: close "
+            f"it, or choose another, such as --port {int(asked[-1]) + 1}."
         )
     if not asked:
         port = next((p for p in range(8888, 8988) if is_free(p)), 0)

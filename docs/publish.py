@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""Put the address of a published copy where clouds need it: ``python docs/publish.py OWNER/NAME [BRANCH]`` (standard library only).
+"""Put the address of a published copy where clouds need it: ``python docs/publish.py OWNER/NAME
+[BRANCH]`` (standard library only).
 
-README gets badges that open it on Colab and Binder. Each notebook's first code cell becomes one that installs, on a fresh cloud runtime, what is missing,
-and nothing else; where sdlearn is installed it does nothing. A second run replaces what the first wrote.
+README gets badges that open it on Colab and Binder. Each notebook's first code cell becomes one
+that installs, on a fresh cloud runtime, what is missing, and nothing else; where sdlearn is
+installed it does nothing. A second run replaces what the first wrote.
 """
 
 import json
@@ -18,11 +20,16 @@ FIRST = "notebooks/00_first_image.ipynb"
 def badges(repository: str, branch: str) -> str:
     colab = f"https://colab.research.google.com/github/{repository}/blob/{branch}/{FIRST}"
     binder = f"https://mybinder.org/v2/gh/{repository}/{branch}?urlpath=lab/tree/{FIRST}"
-    return f"[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}) [![Open on Binder](https://mybinder.org/badge_logo.svg)]({binder})"
+    return (
+        "[![Open in "
+        f"Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}) [![Open on "
+        f"Binder](https://mybinder.org/badge_logo.svg)]({binder})"
+    )
 
 
 def set_up(repository: str) -> str:
-    return f"""# Colab and the like: install what is missing. Where sdlearn is there, nothing happens.
+    return f"""\
+# Colab and the like: install what is missing. Where sdlearn is there, nothing happens.
 import importlib.util
 
 if importlib.util.find_spec("sdlearn") is None:
@@ -41,7 +48,8 @@ def mark_readme(text: str, line: str) -> str:
 
 
 def mark_notebook(nb: dict, source: str) -> dict:
-    """The set-up cell before all other code; the cells are numbered as a run from the top would number them."""
+    """The set-up cell before all other code; the cells are numbered as a run from the top would
+    number them."""
     cells = [c for c in nb["cells"] if c.get("id") != CELL]
     place = next(i for i, c in enumerate(cells) if c["cell_type"] == "code")
     cells.insert(

@@ -1,6 +1,8 @@
-"""Folders that look like Stable Diffusion 1.5 from outside and hold random weights: the real thing's layout, configurations and file names, at any size.
+"""Folders that look like Stable Diffusion 1.5 from outside and hold random weights: the real
+thing's layout, configurations and file names, at any size.
 
-Configurations are the published ones (huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5), the entries that diffusers and transformers read.
+Configurations are the published ones (huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5),
+the entries that diffusers and transformers read.
 """
 
 from __future__ import annotations
@@ -48,18 +50,34 @@ SHRUNKEN = {
     },
 }
 PNDM = {
-    "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012, "beta_schedule": "scaled_linear", "beta_start": 0.00085,
-    "num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "trained_betas": None, "clip_sample": False,
-}  # fmt: skip
+    "_class_name": "PNDMScheduler",
+    "_diffusers_version": "0.6.0",
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+    "trained_betas": None,
+    "clip_sample": False,
+}
 INDEX = {
-    "_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.6.0", "feature_extractor": ["transformers", "CLIPImageProcessor"],
-    "safety_checker": [None, None], "scheduler": ["diffusers", "PNDMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"],
-}  # fmt: skip
+    "_class_name": "StableDiffusionPipeline",
+    "_diffusers_version": "0.6.0",
+    "feature_extractor": ["transformers", "CLIPImageProcessor"],
+    "safety_checker": [None, None],
+    "scheduler": ["diffusers", "PNDMScheduler"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+}
 
 
 def tokenizer(length: int = 77):
-    """A tokenizer of the web's kind: common words (those of our world) are one piece, and thousands of other pieces make up every word there is."""
+    """A tokenizer of the web's kind: common words (those of our world) are one piece, and thousands
+    of other pieces make up every word there is."""
     vocabulary, _ = models.byte_vocabulary()
     specials = [t for t in vocabulary if t.startswith("<|")]
     words = text.merges(SimpleNamespace(tokenizer=hub.load_tokenizer()))
@@ -77,7 +95,8 @@ def tokenizer(length: int = 77):
 
 
 def parts(shrink: dict = SHRUNKEN, words=None):
-    """Text encoder, U-Net and autoencoder with random weights, of Stable Diffusion 1.5's kind with what ``shrink`` changes."""
+    """Text encoder, U-Net and autoencoder with random weights, of Stable Diffusion 1.5's kind with
+    what ``shrink`` changes."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     ids = {} if words is None else {"vocab_size": len(words)}
@@ -102,7 +121,8 @@ def parts(shrink: dict = SHRUNKEN, words=None):
 def folder(
     path: Path, shrink: dict = SHRUNKEN, variant: str | None = "fp16", seed: int = 0
 ) -> Path:
-    """Write a model folder, part by part, so that the full size never stands in memory whole. ``variant`` None gives the plain file names."""
+    """Write a model folder, part by part, so that the full size never stands in memory whole.
+    ``variant`` None gives the plain file names."""
     models.quiet()
     path.mkdir(parents=True)
     dot = f".{variant}" if variant else ""
@@ -117,10 +137,21 @@ def folder(
         + "\n",
         encoding="utf-8",
     )
-    (path / "tokenizer" / "tokenizer_config.json").write_text(json.dumps({
-        "add_prefix_space": False, "bos_token": "<|startoftext|>", "do_lower_case": True, "eos_token": "<|endoftext|>", "errors": "replace",
-        "model_max_length": 77, "pad_token": "<|endoftext|>", "tokenizer_class": "CLIPTokenizer", "unk_token": "<|endoftext|>",
-    }))  # fmt: skip
+    (path / "tokenizer" / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "add_prefix_space": False,
+                "bos_token": "<|startoftext|>",
+                "do_lower_case": True,
+                "eos_token": "<|endoftext|>",
+                "errors": "replace",
+                "model_max_length": 77,
+                "pad_token": "<|endoftext|>",
+                "tokenizer_class": "CLIPTokenizer",
+                "unk_token": "<|endoftext|>",
+            }
+        )
+    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = parts(shrink, words if shrink else None)
@@ -153,7 +184,8 @@ def folder(
 
 
 def cache(root: Path, hub_id: str, model: Path, commit: str = COMMIT) -> Path:
-    """Put a model folder into a hub cache as a download would: blobs named by their hash, links to them under snapshots, refs/main. Returns the snapshot."""
+    """Put a model folder into a hub cache as a download would: blobs named by their hash, links to
+    them under snapshots, refs/main. Returns the snapshot."""
     home = root / f"models--{hub_id.replace('/', '--')}"
     snapshot = home / "snapshots" / commit
     for file in sorted(f for f in model.rglob("*") if f.is_file()):

@@ -1,4 +1,5 @@
-"""One built site for all tests: the repository's pages as committed, and a page with one control of each kind, executed here."""
+"""One built site for all tests: the repository's pages as committed, and a page with one control of
+each kind, executed here."""
 
 import atexit
 import shutil
@@ -24,20 +25,26 @@ widgets.setup()
 rng = np.random.default_rng(0)
 scenes = [world.draw(world.sample_scene(rng)) for _ in range(12)]
 """,
-    'widgets.FrameScrubber(scenes, [f"t = {981 - 80 * i}" for i in range(12)], description="Timestep", start=2)',
-    'widgets.GridScrubber([scenes[:4], scenes[4:8], scenes[8:]], ["1", "5", "7.5"], [f"step {i} of 4" for i in range(1, 5)], descriptions=("Guidance", "Step"))',
+    'widgets.FrameScrubber(scenes, [f"t = {981 - 80 * i}" for i in range(12)], '
+    'description="Timestep", start=2)',
+    'widgets.GridScrubber([scenes[:4], scenes[4:8], scenes[8:]], ["1", "5", "7.5"], [f"step '
+    '{i} of 4" for i in range(1, 5)], descriptions=("Guidance", "Step"))',
     """
 heat = np.zeros((3, 4, 16, 16))
 for w in range(3):
     for s in range(4): heat[w, s, 4 * w : 4 * w + 6, 3 * s : 3 * s + 6] = 1
-widgets.AttentionOverlay([[plots.overlay(scenes[0], h) for h in row] for row in heat], ["red", "house", "snow"], [f"{i} of 4" for i in range(1, 5)])
+over = [[plots.overlay(scenes[0], h) for h in row] for row in heat]
+widgets.AttentionOverlay(over, ["red", "house", "snow"], [f"{i} of 4" for i in range(1, 5)])
 """,
     """
 def noisy(t, seed):
-    return (1 - t) * np.asarray(scenes[1]) / 255 + t * (0.5 + 0.2 * np.random.default_rng(seed).normal(size=(128, 128, 3)))
-widgets.LivePicture(noisy, {"t": [0.0, 0.25, 0.5, 0.75, 1.0], "seed": W.IntSlider(3, 0, 99)}, "a scene with noise level {t}, seed {seed}")
+    noise = np.random.default_rng(seed).normal(size=(128, 128, 3))
+    return (1 - t) * np.asarray(scenes[1]) / 255 + t * (0.5 + 0.2 * noise)
+parts = {"t": [0.0, 0.25, 0.5, 0.75, 1.0], "seed": W.IntSlider(3, 0, 99)}
+widgets.LivePicture(noisy, parts, "a scene with noise level {t}, seed {seed}")
 """,
-    'widgets.LivePicture(lambda typed: ch04.pieces([list(typed)], [[1] * len(typed)]), {"typed": W.Text("zebra", description="Text")}, "The text {typed!r} in boxes")',
+    "widgets.LivePicture(lambda typed: ch04.pieces([list(typed)], [[1] * len(typed)]), "
+    '{"typed": W.Text("zebra", description="Text")}, "The text {typed!r} in boxes")',
     'widgets.PromptPanel(random_pipeline(), "a red house", steps=4)',
     'widgets.MaskCanvas(scenes[3], prompt="a blue boat", repaint=lambda mask, prompt: scenes[4])',
     'print("done")',

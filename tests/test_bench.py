@@ -1,4 +1,5 @@
-"""The measuring command: its verdicts, its table, and that it measures what it says, on the tiny random pipeline."""
+"""The measuring command: its verdicts, its table, and that it measures what it says, on the tiny
+random pipeline."""
 
 import json
 import math

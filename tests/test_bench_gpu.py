@@ -1,4 +1,5 @@
-"""The GPU benchmark's own code, run on a CPU with a tiny pipeline: what it measures there is not a GPU's, but every line but CUDA's counters is the same."""
+"""The GPU benchmark's own code, run on a CPU with a tiny pipeline: what it measures there is not a
+GPU's, but every line but CUDA's counters is the same."""
 
 import json
 import subprocess

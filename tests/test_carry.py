@@ -1,4 +1,5 @@
-"""The folder for a class without network: what goes in, for whom, and that the launcher installs from it with the network shut. Wheels are made here; nothing is fetched."""
+"""The folder for a class without network: what goes in, for whom, and that the launcher installs
+from it with the network shut. Wheels are made here; nothing is fetched."""
 
 import os
 import shutil
@@ -36,7 +37,8 @@ def wheel(folder, name, version, *needs, tag="py3-none-any", code=""):
                 "",
             ]
         ),
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: "
+        f"{tag}\n",
     }
     with zipfile.ZipFile(path, "w") as archive:
         for file, text in files.items():
@@ -64,7 +66,7 @@ def target(system="linux", python="3.12"):
     return carry.Target(carry.SYSTEMS[system], python)
 
 
-# ------------------------------------------------------------------------------------------------ what is fetched
+# ---------------------------------------------------------------------------------- what is fetched
 
 
 NEEDS = {
@@ -96,7 +98,8 @@ def shelf(wheels, lines, target, extra):
     ],
 )
 def test_each_system_gets_what_it_needs_and_nothing_else(tmp_path, system, names):
-    """Made on any machine: pip alone would ask this one, and a Windows laptop would lack its terminal."""
+    """Made on any machine: pip alone would ask this one, and a Windows laptop would lack its
+    terminal."""
     carry.fetch(tmp_path, ["lab==2.0"], target(system), shelf)
     assert set(carry.fitting(tmp_path, target(system))) == names
     assert carry.missing(tmp_path, ["lab==2.0"], target(system)) == []
@@ -136,7 +139,8 @@ def test_fetched_is_the_version_that_is_tested_here():
 
 
 def test_the_installed_environment_is_closed_under_its_own_markers():
-    """The markers as read here agree with what pip installed here: nothing that this system needs is called unneeded."""
+    """The markers as read here agree with what pip installed here: nothing that this system needs
+    is called unneeded."""
     own = carry.Target(carry.SYSTEMS[carry.here()], f"{sys.version_info[0]}.{sys.version_info[1]}")
     lines = [
         Requirement(line)
@@ -152,7 +156,7 @@ def test_the_installed_environment_is_closed_under_its_own_markers():
     assert "colorama" in windows or own.system.os_name == "nt"
 
 
-# ------------------------------------------------------------------------------------------------ the folder
+# --------------------------------------------------------------------------------------- the folder
 
 
 def test_copy_holds_what_git_tracks(tmp_path):
@@ -201,11 +205,13 @@ def root(tmp_path, monkeypatch):
     shutil.copyfile(ROOT / "run.py", root / "run.py")
     (root / "requirements.txt").write_text("torch==9.9  # the model\nlab==2.0\n")
     (root / "pyproject.toml").write_text(
-        '[project]\nname = "sdlearn"\nversion = "0"\n[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+        '[project]\nname = "sdlearn"\nversion = "0"\n[build-system]\nrequires = '
+        '[]\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     )
     (root / "backend.py").write_text(BACKEND)
     (root / "sdlearn" / "doctor.py").write_text(
-        "import torch, lab, rules, os\nprint('doctor', torch.VERSION, lab.VERSION, os.path.expanduser('~'))\n"
+        "import torch, lab, rules, os\nprint('doctor', torch.VERSION, lab.VERSION, "
+        "os.path.expanduser('~'))\n"
     )
     monkeypatch.setattr(
         carry, "copy_repository", lambda folder: shutil.copytree(root, folder, dirs_exist_ok=True)
@@ -216,10 +222,13 @@ def root(tmp_path, monkeypatch):
 BACKEND = """
 import zipfile
 
+HEAD = "Metadata-Version: 2.1\\nName: sdlearn\\nVersion: 0\\n"
+TAG = "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+
 def build_editable(folder, config_settings=None, metadata_directory=None):
     with zipfile.ZipFile(f"{folder}/sdlearn-0-py3-none-any.whl", "w") as archive:
-        archive.writestr("sdlearn-0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: sdlearn\\nVersion: 0\\n")
-        archive.writestr("sdlearn-0.dist-info/WHEEL", "Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        archive.writestr("sdlearn-0.dist-info/METADATA", HEAD)
+        archive.writestr("sdlearn-0.dist-info/WHEEL", TAG)
         archive.writestr("sdlearn-0.dist-info/RECORD", "")
     return "sdlearn-0-py3-none-any.whl"
 """
@@ -238,7 +247,8 @@ def fake_download(wheels, lines, target, extra):
 
 
 def test_carried_folder_installs_with_the_network_shut(root, tmp_path, monkeypatch, capfd):
-    """The whole way: made by the command, copied to an empty home, installed by the launcher from wheels/ alone, and run."""
+    """The whole way: made by the command, copied to an empty home, installed by the launcher from
+    wheels/ alone, and run."""
     monkeypatch.setattr(carry, "pip_download", fake_download)
     folder = tmp_path / "stick"
     assert carry.main([str(folder)]) == 0
@@ -277,7 +287,7 @@ def test_check_says_when_the_folder_does_not_install(root, capfd):
     )
 
 
-# ------------------------------------------------------------------------------------------------ the launcher
+# ------------------------------------------------------------------------------------- the launcher
 
 
 def test_launcher_takes_wheels_only_where_they_fit(tmp_path):
@@ -334,7 +344,8 @@ def test_every_system_that_carry_names_is_one_the_launcher_accepts(tmp_path, nam
     reason="SDLEARN_CARRIED names no folder made by `python run.py carry`",
 )
 def test_the_real_folder_installs(capfd):
-    """A folder made by the command, installed in an empty home without network: its doctor loads the model and takes a step of it."""
+    """A folder made by the command, installed in an empty home without network: its doctor loads
+    the model and takes a step of it."""
     assert carry.check(Path(os.environ["SDLEARN_CARRIED"])) > 1000
     out = capfd.readouterr().out
     assert "Tiny SD loads in" in out and "PROBLEM" not in out

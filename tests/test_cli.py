@@ -40,7 +40,8 @@ def test_pictures_are_written_and_named(run, tmp_path):
 
 
 def test_picture_is_what_sample_makes(run, tmp_path, pipe):
-    """The second of two pictures is the one its own seed gives alone, by the library and by the command."""
+    """The second of two pictures is the one its own seed gives alone, by the library and by the
+    command."""
     run(
         "a cat",
         "--images",
@@ -205,7 +206,7 @@ def test_errors_leave_no_traceback():
     )
 
 
-# ----------------------------------------------------------------------------------------------------------- the doctor
+# --------------------------------------------------------------------------------------- the doctor
 
 
 def levels(check):

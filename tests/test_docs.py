@@ -1,4 +1,5 @@
-"""The teacher's page, the map and the glossary: what they name exists, what they count is counted, and each prints on one A4 page."""
+"""The teacher's page, the map and the glossary: what they name exists, what they count is counted,
+and each prints on one A4 page."""
 
 import json
 import math
@@ -51,7 +52,7 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
 
 
-# ------------------------------------------------------------------------------------------------ the page
+# ----------------------------------------------------------------------------------------- the page
 
 
 def test_every_chapter_is_there_under_its_own_title():
@@ -242,7 +243,8 @@ def test_numbers_in_the_answers_are_right():
         assert said in TEXT, said
     factor = (1 - abar) / abar
     assert factor[-1] > 200 and ((factor < 1) == (abar > 0.5)).all(), (
-        "(1 − ᾱ)/ᾱ is below 1 while there is more picture than noise, above two hundred at the last step"
+        "(1 − ᾱ)/ᾱ is below 1 while there is more picture than noise, above two hundred at the "
+        "last step"
     )
     assert (1 - (1 - abar[-1]) ** 0.5) ** 2 + abar[-1] < 0.01, (
         "handing the input back at the last step is nearly free of error"
@@ -251,7 +253,7 @@ def test_numbers_in_the_answers_are_right():
     assert f"{lengths.std():.1f}" == "0.7" and "give or take 0.7" in TEXT
 
 
-# ------------------------------------------------------------------------------------------------ the map
+# ------------------------------------------------------------------------------------------ the map
 
 
 def labels(model):
@@ -338,7 +340,7 @@ def test_map_names_every_chapter():
     assert f"one random t of {steps}" in (DOCS / "map.svg").read_text(encoding="utf-8")
 
 
-# ------------------------------------------------------------------------------------------------ the glossary
+# ------------------------------------------------------------------------------------- the glossary
 
 
 def test_glossary_sends_to_chapters_that_have_the_word():

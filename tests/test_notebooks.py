@@ -110,7 +110,8 @@ def lint(path: Path, previous: str | None = None, following: str | None = None) 
             o.output_type != "stream" for o in cell.outputs
         ):
             found.append(
-                f"cell [{cell.execution_count}] is marked nbval-check-output but shows more than printed text"
+                f"cell [{cell.execution_count}] is marked nbval-check-output but shows more "
+                "than printed text"
             )
     if not solution:
         if not any("nbval-check-output" in c.metadata.get("tags", []) for c in code):
@@ -183,7 +184,8 @@ def spoil(code: str):
         (
             "error output",
             spoil(
-                "nb.cells[1].outputs.append(v4.new_output('error', ename='ValueError', evalue='', traceback=[]))"
+                "nb.cells[1].outputs.append(v4.new_output('error', ename='ValueError', "
+                "evalue='', traceback=[]))"
             ),
         ),
         ("stderr", spoil("nb.cells[1].outputs[0].name = 'stderr'")),
@@ -306,13 +308,16 @@ def test_runner_finds_each_fault(tmp_path):
 @pytest.mark.notebooks
 @pytest.mark.allow_hosts(["127.0.0.1"])
 def test_execution_cleans_what_may_not_be_committed(tmp_path):
-    """The command's parts: a clean kernel, counts from 1, its cost, and no widget, script, stderr, timestamp or path left."""
+    """The command's parts: a clean kernel, counts from 1, its cost, and no widget, script, stderr,
+    timestamp or path left."""
     from tools import notebooks
 
     v4 = nbformat.v4
     cells = [
         v4.new_code_cell(
-            "from IPython.display import HTML, display\ndisplay(HTML('<script>1</script>'))\nimport sys\nprint('noise', file=sys.stderr)"
+            "from IPython.display import HTML, "
+            "display\ndisplay(HTML('<script>1</script>'))\nimport sys\nprint('noise', "
+            "file=sys.stderr)"
         ),
         v4.new_code_cell("import ipywidgets\nipywidgets.IntSlider()"),
         v4.new_code_cell(

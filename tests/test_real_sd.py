@@ -1,6 +1,8 @@
-"""The real Stable Diffusion's folder, cache layout and size, with random weights: the promise "change one line" proved where its weights cannot be had.
+"""The real Stable Diffusion's folder, cache layout and size, with random weights: the promise
+"change one line" proved where its weights cannot be had.
 
-The shrunken model has SD 1.5's shape of configuration (four blocks, two layers each, 77 tokens, PNDM, half precision file names) and other sizes.
+The shrunken model has SD 1.5's shape of configuration (four blocks, two layers each, 77 tokens,
+PNDM, half precision file names) and other sizes.
 """
 
 import ast
@@ -70,11 +72,12 @@ def largest_difference(ours, theirs):
     )
 
 
-# ------------------------------------------------------------------------------------------------------- shape and size
+# ----------------------------------------------------------------------------------- shape and size
 
 
 def test_full_size_has_the_published_number_of_parameters():
-    """859,520,964 in the U-Net, 123,060,480 in the text encoder, 83,653,863 in the autoencoder: on the meta device, which takes no memory."""
+    """859,520,964 in the U-Net, 123,060,480 in the text encoder, 83,653,863 in the autoencoder: on
+    the meta device, which takes no memory."""
     pipe = models.random_sd15()
     counts = [
         sum(p.numel() for p in part.parameters())
@@ -119,7 +122,7 @@ def test_shrunken_model_differs_from_both_in_every_size(shrunken):
     )
 
 
-# ------------------------------------------------------------------------------------------------------- found and loaded
+# --------------------------------------------------------------------------------- found and loaded
 
 
 def test_by_path_by_environment_and_by_hub_id_offline(shrunken, cached, monkeypatch):
@@ -162,7 +165,8 @@ def test_nothing_is_said_of_fetching_what_is_in_the_cache(shrunken, cached, monk
 
 
 def test_offline_in_a_process_of_its_own(shrunken, tmp_path):
-    """As a learner would: HF_HOME, HF_HUB_OFFLINE=1, a network that answers nothing, the command line."""
+    """As a learner would: HF_HOME, HF_HUB_OFFLINE=1, a network that answers nothing, the command
+    line."""
     fake_sd.cache(tmp_path / "hf" / "hub", "somebody/a-model", shrunken)
     log = tmp_path / "network.log"
     env = {k: v for k, v in os.environ.items() if not k.startswith(("SDLEARN_", "HF_"))}
@@ -193,7 +197,8 @@ def test_offline_in_a_process_of_its_own(shrunken, tmp_path):
 
 
 def test_sample_equals_the_library_on_it(shrunken):
-    """The whole loop, for two prompts and a negative one, on SD 1.5's shape of configuration: at most one level of 255 apart."""
+    """The whole loop, for two prompts and a negative one, on SD 1.5's shape of configuration: at
+    most one level of 255 apart."""
     pipe = hub.load_pipeline(shrunken, device="cpu")
     prompts = ["a red house in the snow", "a cat"]
     ours = sampling.sample(
@@ -211,7 +216,8 @@ def test_sample_equals_the_library_on_it(shrunken):
 
 
 def test_sd_turbo_one_step(shrunken):
-    """The setting that the table advises for sd-turbo is the library's single Euler step with trailing timesteps, without guidance."""
+    """The setting that the table advises for sd-turbo is the library's single Euler step with
+    trailing timesteps, without guidance."""
     assert all(
         word in hub.MODELS["sd-turbo"].note
         for word in ("num_inference_steps=1", 'sampler="euler"', "guidance_scale=1")
@@ -230,7 +236,8 @@ def test_sd_turbo_one_step(shrunken):
 
 
 def test_inpainting_model_says_what_drives_it(pipe):
-    """Its U-Net reads nine channels: our samplers refuse in a sentence, the library's inpainting pipeline runs."""
+    """Its U-Net reads nine channels: our samplers refuse in a sentence, the library's inpainting
+    pipeline runs."""
     from PIL import Image
 
     unet = models.build_unet(
@@ -256,12 +263,13 @@ def test_inpainting_model_says_what_drives_it(pipe):
     assert made.size == (64, 64)
 
 
-# ------------------------------------------------------------------------------------------------------- fetching
+# ----------------------------------------------------------------------------------------- fetching
 
 
 @pytest.fixture
 def shop(monkeypatch, cached, shrunken, tmp_path):
-    """A hub that is not there: ``shop[hub_id] = folder`` (or an exception) offers a model; ``shop.fetched`` lists what was taken."""
+    """A hub that is not there: ``shop[hub_id] = folder`` (or an exception) offers a model;
+    ``shop.fetched`` lists what was taken."""
     import huggingface_hub
 
     class Shop(dict):
@@ -299,6 +307,7 @@ def shop(monkeypatch, cached, shrunken, tmp_path):
         return str(cached(hub_id, taken, revision or fake_sd.COMMIT))
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+
     def hf_hub_download(hub_id, filename, revision=None):
         return str(offers[hub_id] / filename)
 
@@ -310,7 +319,8 @@ def shop(monkeypatch, cached, shrunken, tmp_path):
 def test_what_is_fetched_is_said_before_and_is_no_more_than_needed(
     shop, spoilt, monkeypatch, capsys
 ):
-    """Half precision and safetensors only; no pickles, no code, no second precision, no safety checker. The second time nothing is fetched."""
+    """Half precision and safetensors only; no pickles, no code, no second precision, no safety
+    checker. The second time nothing is fetched."""
     for extra in (
         "unet/diffusion_pytorch_model.safetensors",
         "unet/diffusion_pytorch_model.fp16.bin",
@@ -327,7 +337,8 @@ def test_what_is_fetched_is_said_before_and_is_no_more_than_needed(
     hub.load_pipeline("sd15", device="cpu")
     said = capsys.readouterr().out
     assert said.startswith(
-        f"Fetching {card.about} ({card.licence}) from huggingface.co/{card.hub_ids[0]}: 0.0 GB, once; it is kept in "
+        f"Fetching {card.about} ({card.licence}) from huggingface.co/{card.hub_ids[0]}: 0.0 GB, "
+        "once; it is kept in "
     )
     assert [f for f in shop.fetched if not f.endswith((".json", "merges.txt"))] == [
         "text_encoder/model.fp16.safetensors",
@@ -366,7 +377,7 @@ def test_mirror_is_asked_when_the_first_is_silent(shop, shrunken, monkeypatch, c
     assert f"huggingface.co/{mirror}" in capsys.readouterr().out
 
 
-# ------------------------------------------------------------------------------------------------------- one sentence each
+# -------------------------------------------------------------------------------- one sentence each
 
 
 def sentence(call, *words, error=FileNotFoundError):
@@ -501,7 +512,7 @@ def test_too_little_memory_gives_tiny_sd_and_says_why(shop, shrunken, monkeypatc
 SD15 = hub.MODELS["sd15"]
 
 
-# ------------------------------------------------------------------------------------------------------- the full size
+# ------------------------------------------------------------------------------------ the full size
 
 
 def room():
@@ -513,7 +524,8 @@ def room():
 @pytest.mark.slow
 @pytest.mark.skipif(not room(), reason="needs 8 GB of disk and 12 GB of memory")
 def test_full_size_is_written_found_and_sampled(tmp_path, monkeypatch, capsys):
-    """1,066 million random weights in half precision, 2.1 GB on disk: by path and by hub id offline; one guided step equals the library's."""
+    """1,066 million random weights in half precision, 2.1 GB on disk: by path and by hub id
+    offline; one guided step equals the library's."""
     from huggingface_hub import constants
 
     folder = fake_sd.folder(tmp_path / "sd15", shrink={})
@@ -541,7 +553,7 @@ def test_full_size_is_written_found_and_sampled(tmp_path, monkeypatch, capsys):
     assert ours[0].size == (512, 512) and largest_difference(ours, theirs) <= 1
 
 
-# ------------------------------------------------------------------------------------------------------- the notebooks
+# ------------------------------------------------------------------------------------ the notebooks
 
 
 SIZES = (512, 64, 768, 77, 0.18215)
@@ -555,7 +567,8 @@ OTHER = {  # the same numbers, counting something else
 
 
 def literals(source: str, before: str = "") -> list[str]:
-    """Stable Diffusion's sizes that stand as numbers in a cell's code, unless the cell's own texts and comments, or the paragraph before, speak of the number."""
+    """Stable Diffusion's sizes that stand as numbers in a cell's code, unless the cell's own texts
+    and comments, or the paragraph before, speak of the number."""
     from IPython.core.inputtransformer2 import TransformerManager
 
     for other in OTHER:
@@ -588,7 +601,8 @@ def literals(source: str, before: str = "") -> list[str]:
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_cells_hold_no_literal_size(name):
-    """512, 64, 768, 77 and 0.18215 are Stable Diffusion's sizes: cells read them from the model's configuration, or explain the number."""
+    """512, 64, 768, 77 and 0.18215 are Stable Diffusion's sizes: cells read them from the model's
+    configuration, or explain the number."""
     cells = nbformat.read(ROOT / "notebooks" / name, as_version=4).cells
     before = ["", *(c.source if c.cell_type == "markdown" else "" for c in cells)]
     found = {i: literals(c.source, before[i]) for i, c in enumerate(cells) if c.cell_type == "code"}

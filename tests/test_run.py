@@ -99,13 +99,15 @@ def test_uv_installs_torch_only_where_it_cannot_pick_the_wrong_build():
     ("output", "free", "word"),
     [
         (
-            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+            "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on "
+            "device",
             40,
             "disk is full",
         ),
         ("anything at all", 0.1, "disk is full"),
         (
-            "WARNING: Retrying (Retry(total=0)) after connection broken\nERROR: No matching distribution found for torch==2.13.0",
+            "WARNING: Retrying (Retry(total=0)) after connection broken\nERROR: No matching "
+            "distribution found for torch==2.13.0",
             40,
             "cannot be reached",
         ),
@@ -134,7 +136,8 @@ def test_install_without_network_says_so(capfd):
         run.install(
             [
                 python(
-                    "import sys; print('WARNING: Retrying (Retry(total=1))', file=sys.stderr); sys.exit(1)"
+                    "import sys; print('WARNING: Retrying (Retry(total=1))', file=sys.stderr); "
+                    "sys.exit(1)"
                 )
             ],
             [],
@@ -154,7 +157,8 @@ def test_missing_venv_module_gets_a_sentence(monkeypatch, tmp_path):
     failed = subprocess.CompletedProcess(
         [],
         1,
-        stdout=b"The virtual environment was not created successfully because ensurepip is not available.",
+        stdout=b"The virtual environment was not created successfully because ensurepip is not "
+        b"available.",
     )
     monkeypatch.setattr(run.subprocess, "run", lambda *a, **k: failed)
     with pytest.raises(run.Help, match="apt install python3-venv"):

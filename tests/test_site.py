@@ -1,4 +1,5 @@
-"""The static pages: nothing of the notebooks is lost on them, every link leads somewhere, and nothing comes from another server."""
+"""The static pages: nothing of the notebooks is lost on them, every link leads somewhere, and
+nothing comes from another server."""
 
 import html
 import re
@@ -31,7 +32,8 @@ def text(page: Path) -> str:
 
 
 def test_nothing_is_wrong_with_the_site():
-    """No dead link, nothing loaded from another server, alt text on each picture, no page over 5 MB, no complaint by Sphinx."""
+    """No dead link, nothing loaded from another server, alt text on each picture, no page over 5
+    MB, no complaint by Sphinx."""
     folder, wrong = sitekit.built()
     assert wrong == []
     sizes = site.weights(folder)
@@ -43,7 +45,8 @@ def test_nothing_is_wrong_with_the_site():
     [
         (
             None,
-            '<a href="b.html#x">b</a><img src="p.png" alt="a red house"><a href="https://example.org">out</a>',
+            '<a href="b.html#x">b</a><img src="p.png" alt="a red house"><a '
+            'href="https://example.org">out</a>',
             {},
         ),
         ("a link to nowhere: c.html", '<a href="c.html">c</a>', {}),
@@ -94,7 +97,8 @@ def test_every_chapter_and_page_is_in_the_contents_in_order(pages):
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_no_output_of_a_notebook_is_lost(pages, name):
-    """Printed text, pictures with their alt text, code, formulas, and a word where a control stands."""
+    """Printed text, pictures with their alt text, code, formulas, and a word where a control
+    stands."""
     nb = nbformat.read(sitekit.folder() / "repository/notebooks" / name, as_version=4)
     page = pages / "notebooks" / name.replace(".ipynb", ".html")
     source, seen = (
@@ -168,7 +172,8 @@ def test_what_a_chapter_links_to_is_a_page(pages):
 
 
 def test_controls_hold_their_pictures():
-    """What each kind of control becomes: its inputs with names, all positions, and one picture for each, of which the right one is seen first."""
+    """What each kind of control becomes: its inputs with names, all positions, and one picture for
+    each, of which the right one is seen first."""
     nb = sitekit.executed()
     made = [
         output.data["text/html"]

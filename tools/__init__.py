@@ -1,4 +1,5 @@
-"""Commands for those who build or teach the course: measure it, execute its notebooks, draw its pictures, write its pages, carry it to a class. Learners need none of them."""
+"""Commands for those who build or teach the course: measure it, execute its notebooks, draw its
+pictures, write its pages, carry it to a class. Learners need none of them."""
 
 from __future__ import annotations
 

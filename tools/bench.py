@@ -1,6 +1,7 @@
 """Measure the course on this machine: ``python run.py bench [--json] [--readme] [--no-notebooks]``.
 
-Prints each figure beside the least that is promised and what is aimed at. Quality is read from what ``python -m sdlearn.training evaluate`` measured.
+Prints each figure beside the least that is promised and what is aimed at. Quality is read from what
+``python -m sdlearn.training evaluate`` measured.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ STEPS, GUIDANCE = 45, 5.0
 
 
 class Row(NamedTuple):
-    """One measured figure; ``least`` and ``aim`` are limits: from above, or from below where more is better."""
+    """One measured figure; ``least`` and ``aim`` are limits: from above, or from below where more
+    is better."""
 
     what: str
     measured: float
@@ -218,14 +220,18 @@ def table(rows: list[Row]) -> str:
 
     lines = ["| what | measured | at least | aim | |", "|---|---|---|---|---|"]
     lines += [
-        f"| {r.what} | **{number(r.measured)}** {r.unit} | {number(r.least)} | {number(r.aim)} | {r.verdict} |"
+        f"| {r.what} | **{number(r.measured)}** {r.unit} | {number(r.least)} | {number(r.aim)} "
+        f"| {r.verdict} |"
         for r in rows
     ]
     return "\n".join(lines)
 
 
 def machine() -> str:
-    return f"{date.today()}, {os.cpu_count()} cores ({platform.machine()}, {platform.system()}), torch {torch.__version__} with {torch.get_num_threads()} threads"
+    return (
+        f"{date.today()}, {os.cpu_count()} cores ({platform.machine()}, "
+        f"{platform.system()}), torch {torch.__version__} with {torch.get_num_threads()} threads"
+    )
 
 
 def write_readme(text: str, path: Path = notebooks.ROOT / "README.md") -> None:

@@ -1,6 +1,8 @@
-"""Measure Stable Diffusion 1.5's full size on a CUDA device: ``python run.py bench-gpu``. Prints a table and writes bench_gpu.json, which chapter 05 shows where there is no GPU.
+"""Measure Stable Diffusion 1.5's full size on a CUDA device: ``python run.py bench-gpu``. Prints a
+table and writes bench_gpu.json, which chapter 05 shows where there is no GPU.
 
-The weights are random, built on the device, nothing is fetched: time and memory do not depend on what a network has learnt.
+The weights are random, built on the device, nothing is fetched: time and memory do not depend on
+what a network has learnt.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ def _fresh(device: str) -> bool:
 
 
 def two_pictures(pipe, device: str, steps: int = STEPS) -> dict:
-    """Time and memory of two pictures, decoded, after a rehearsal: {"seconds", "seconds_per_step", "peak_gb"}; "peak_gb" is None where nobody counts."""
+    """Time and memory of two pictures, decoded, after a rehearsal: {"seconds", "seconds_per_step",
+    "peak_gb"}; "peak_gb" is None where nobody counts."""
     prompts = [PROMPT, "a yellow cat and a red tower in a meadow at sunset"]
     sampling.sample(pipe, prompts, num_inference_steps=1, guidance_scale=GUIDANCE, seed=7)
     cuda = _fresh(device)
@@ -57,7 +60,8 @@ def two_pictures(pipe, device: str, steps: int = STEPS) -> dict:
 
 
 def training_speed(device: str, batch: int = 128, steps: int = 100) -> dict:
-    """Pictures a second that Tiny SD's U-Net learns from, in bfloat16, latents and words given: {"batch", "pictures_per_second", "peak_gb"}."""
+    """Pictures a second that Tiny SD's U-Net learns from, in bfloat16, latents and words given:
+    {"batch", "pictures_per_second", "peak_gb"}."""
     unet = models.build_unet().to(device)
     optimiser = torch.optim.AdamW(unet.parameters(), lr=1e-5)
     config, abar = unet.config, models.build_scheduler().alphas_cumprod.to(device)
@@ -103,7 +107,8 @@ def measure(
     sides: tuple[int, ...] = (256, 512, 1024),
     train: tuple[int, int] = (128, 100),
 ) -> dict:
-    """Everything, each measure on a pipeline that ``build()`` makes anew; what runs out of memory is left out of the list and said."""
+    """Everything, each measure on a pipeline that ``build()`` makes anew; what runs out of memory
+    is left out of the list and said."""
     found: dict = {"measures": [], "ways": []}
     for what, names in MEASURES.items():
         _fresh(device)
@@ -136,12 +141,14 @@ def table(found: dict) -> str:
         return f"{row['peak_gb']:.2f} GB" if row["peak_gb"] else ""
 
     lines = [
-        f"Stable Diffusion 1.5, two pictures of 512 px, {STEPS} guided steps, on {found['device']}, {found['date']}, torch {found['torch']}",
+        f"Stable Diffusion 1.5, two pictures of 512 px, {STEPS} guided steps, on "
+        f"{found['device']}, {found['date']}, torch {found['torch']}",
         "",
     ]
     lines += ["| measure | time | a step | peak memory |", "|---|---|---|---|"]
     lines += [
-        f"| {r['measure']} | {r['seconds']:.2f} s | {1000 * r['seconds_per_step']:.0f} ms | {gb(r)} |"
+        f"| {r['measure']} | {r['seconds']:.2f} s | {1000 * r['seconds_per_step']:.0f} ms | "
+        f"{gb(r)} |"
         for r in found["measures"]
     ]
     lines += [
@@ -157,7 +164,8 @@ def table(found: dict) -> str:
         [
             *lines,
             "",
-            f"Tiny SD's U-Net learns from {train['pictures_per_second']:.0f} pictures a second (batch {train['batch']}, bfloat16, {gb(train)}).",
+            f"Tiny SD's U-Net learns from {train['pictures_per_second']:.0f} pictures a second "
+            f"(batch {train['batch']}, bfloat16, {gb(train)}).",
         ]
     )
 
@@ -165,7 +173,8 @@ def table(found: dict) -> str:
 def main(out: Path = costs.BENCH_GPU) -> int:
     if not torch.cuda.is_available():
         print(
-            "bench-gpu needs a CUDA GPU and a torch built for it, and this machine has none: nothing was measured.",
+            "bench-gpu needs a CUDA GPU and a torch built for it, and this machine has none: "
+            "nothing was measured.",
             file=sys.stderr,
         )
         return 1

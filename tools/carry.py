@@ -1,7 +1,10 @@
-"""Make a folder that a laptop installs from without a network: ``python run.py carry FOLDER [--system windows mac] [--python 3.12 3.13] [--check]``.
+"""Make a folder that a laptop installs from without a network: ``python run.py carry FOLDER
+[--system windows mac] [--python 3.12 3.13] [--check]``.
 
-The folder is this repository with the packages beside it, in ``wheels/``; ``run.py`` finds them there and asks no network. Say for whom it is made: packages differ by
-system and by Python's version. Called again with the same folder, it adds what is missing, so one stick can serve several systems.
+The folder is this repository with the packages beside it, in ``wheels/``; ``run.py`` finds them
+there and asks no network. Say for whom it is made: packages differ by system and by Python's
+version. Called again with the same folder, it adds what is missing, so one stick can serve several
+systems.
 """
 
 from __future__ import annotations
@@ -104,7 +107,8 @@ class Target(NamedTuple):
         )
 
     def takes(self, requirement: Requirement, extras: set[str]) -> bool:
-        """Whether a requirement counts on this machine: "colorama; sys_platform == 'win32'" does on Windows only."""
+        """Whether a requirement counts on this machine: "colorama; sys_platform == 'win32'" does on
+        Windows only."""
         if requirement.marker is None:
             return True
         own = {
@@ -135,7 +139,8 @@ def here() -> str:
         ):
             return name
     raise run.Help(
-        f"carry knows no {platform.system()} on {platform.machine()}: say --system and one of {', '.join(SYSTEMS)}."
+        f"carry knows no {platform.system()} on {platform.machine()}: say --system and one of "
+        f"{', '.join(SYSTEMS)}."
     )
 
 
@@ -181,7 +186,8 @@ def missing(wheels: Path, wanted: list[str], target: Target) -> list[Requirement
 
 
 def pin(requirement: Requirement) -> str:
-    """The version that is installed, and so tested, here; where there is none (a package for other systems), what is asked for."""
+    """The version that is installed, and so tested, here; where there is none (a package for other
+    systems), what is asked for."""
     try:
         installed = version(requirement.name).split("+")[0]
     except PackageNotFoundError:
@@ -194,7 +200,8 @@ def pin(requirement: Requirement) -> str:
 
 
 def pip_download(wheels: Path, lines: list[str], target: Target, extra: list[str]) -> None:
-    """Fetch exactly these, without what they need: pip would ask this machine, not the target, what that is."""
+    """Fetch exactly these, without what they need: pip would ask this machine, not the target, what
+    that is."""
     platforms = [part for name in target.system.platforms for part in ("--platform", name)]
     chosen = [
         "--no-deps",
@@ -245,7 +252,8 @@ def fetch(
         lines = sorted(map(pin, lacking))
         if asked.issuperset(lines):
             raise run.Help(
-                f"These fit nothing that {target.system.about} with Python {target.python} takes: {', '.join(lines)}."
+                f"These fit nothing that {target.system.about} with Python {target.python} "
+                f"takes: {', '.join(lines)}."
             )
         asked |= set(lines)
         slim = (
@@ -296,17 +304,23 @@ def ready(folder: Path) -> list[Target]:
 
 
 def write_start(folder: Path) -> None:
-    """START.txt, start.bat and start.sh: for whom this folder is, three steps, and a start with one of the Pythons it is made for."""
+    """START.txt, start.bat and start.sh: for whom this folder is, three steps, and a start with one
+    of the Pythons it is made for."""
     targets = ready(folder)
     pythons = " ".join(sorted({target.python for target in targets}))
     text = [
         "sdlearn: how Stable Diffusion works, by running it. Nothing here needs a network.", "",
-        "1. Copy this whole folder to your own disk (do not work on the stick). Installed it takes about 2 GB there.",
-        "2. Have one of these Pythons (from python.org; perhaps its installer lies beside this file):",
+        "1. Copy this whole folder to your own disk (do not work on the stick). Installed it "
+            "takes about 2 GB there.",
+        "2. Have one of these Pythons (from python.org; perhaps its installer lies beside this "
+            "file):",
         *(f"       Python {target.python} on {target.system.about}" for target in targets),
-        "3. Windows: double-click start.bat. macOS and Linux: in a terminal in this folder, sh start.sh",
-        "   The first start takes some minutes, later ones seconds. The first notebook then opens in the browser.", "",
-        "If something fails, the last line says why. The same by hand: python run.py lab (python may be called python3 or py).",
+        "3. Windows: double-click start.bat. macOS and Linux: in a terminal in this folder, sh "
+            "start.sh",
+        "   The first start takes some minutes, later ones seconds. The first notebook then "
+            "opens in the browser.", "",
+        "If something fails, the last line says why. The same by hand: python run.py lab "
+            "(python may be called python3 or py).",
     ]  # fmt: skip
     batch = [
         '@cd /d "%~dp0"',
@@ -318,7 +332,8 @@ def write_start(folder: Path) -> None:
     shell = [
         "#!/bin/sh",
         'cd "$(dirname "$0")" || exit',
-        f'for v in {pythons}; do command -v "python$v" >/dev/null && exec "python$v" run.py lab; done',
+        f'for v in {pythons}; do command -v "python$v" >/dev/null && exec "python$v" run.py '
+        "lab; done",
         "exec python3 run.py lab",
     ]
     for name, lines, newline in (
@@ -335,7 +350,8 @@ def pinned(folder: Path) -> list[str]:
 
 
 def check(folder: Path, command: list[str] | None = None) -> float:
-    """Install from a copy of the folder, in an empty home, with every way to the network shut, and run ``doctor`` there; the megabytes that the installed copy takes.
+    """Install from a copy of the folder, in an empty home, with every way to the network shut, and
+    run ``doctor`` there; the megabytes that the installed copy takes.
 
     Raises:
         run.Help: if that fails.
@@ -344,7 +360,8 @@ def check(folder: Path, command: list[str] | None = None) -> float:
         copy, home = Path(place) / "copy", Path(place) / "home"
         home.mkdir()
         shutil.copytree(folder, copy)
-        nowhere = "http://127.0.0.1:9"  # the discard port: whoever asks the network all the same is refused at once
+        # the discard port: whoever asks the network all the same is refused at once
+        nowhere = "http://127.0.0.1:9"
         keep = {
             k: v
             for k, v in os.environ.items()
@@ -423,7 +440,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if folder.exists() and any(folder.iterdir()) and not (folder / "START.txt").exists():
             raise run.Help(
-                f"{folder} holds something else: name a new folder, or one that this command has made."
+                f"{folder} holds something else: name a new folder, or one that this command "
+                "has made."
             )
         copy_repository(folder)
         for system in options.system or [here()]:
@@ -433,7 +451,8 @@ def main(argv: list[str] | None = None) -> int:
         write_start(folder)
         wheels = [path.stat().st_size for path in (folder / "wheels").glob("*.whl")]
         print(
-            f"{folder}: {len(wheels)} packages, {sum(wheels) / 1e6:.0f} MB, and the repository. Copy it to a stick; START.txt says the rest."
+            f"{folder}: {len(wheels)} packages, {sum(wheels) / 1e6:.0f} MB, and the repository. "
+            "Copy it to a stick; START.txt says the rest."
         )
         if options.check:
             print(f"Installed and answered; {check(folder):.0f} MB on the disk then.")

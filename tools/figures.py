@@ -1,4 +1,5 @@
-"""Draw the README's pictures with the model: ``python run.py figures``. First takes, seeds 0 to 7."""
+"""Draw the README's pictures with the model: ``python run.py figures``. First takes, seeds 0 to
+7."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Execute the notebooks in place: ``python run.py notebooks [NAME ...]``.
 
-Each runs from the top in a clean kernel of its own and is written back without what does not belong into a committed file:
-widget output (a saved page could not show it), the set-up cell's script, stderr, timestamps and this machine's paths.
+Each runs from the top in a clean kernel of its own and is written back without what does not belong
+into a committed file: widget output (a saved page could not show it), the set-up cell's script,
+stderr, timestamps and this machine's paths.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Execution(NamedTuple):
 
 
 def find(names: list[str] | None = None) -> list[Path]:
-    """All notebooks, solutions last, or those whose path under notebooks/ contains one of the names ("01", "solutions/03").
+    """All notebooks, solutions last, or those whose path under notebooks/ contains one of the names
+    ("01", "solutions/03").
 
     Raises:
         FileNotFoundError: if a name fits none.
@@ -40,14 +42,16 @@ def find(names: list[str] | None = None) -> list[Path]:
         ]
         if not fitting:
             raise FileNotFoundError(
-                f"No notebook is called {name!r}: there are {', '.join(p.relative_to(FOLDER).as_posix() for p in paths) or 'none yet'}."
+                f"No notebook is called {name!r}: there are "
+                f"{', '.join(p.relative_to(FOLDER).as_posix() for p in paths) or 'none yet'}."
             )
         chosen += [p for p in fitting if p not in chosen]
     return chosen
 
 
 def peak_memory(pid: int) -> float:
-    """The most memory a process has held so far, in MB; on macOS, which does not tell, what it holds now."""
+    """The most memory a process has held so far, in MB; on macOS, which does not tell, what it
+    holds now."""
     import psutil
 
     status = Path(f"/proc/{pid}/status")
@@ -126,7 +130,8 @@ def _unwanted(output) -> bool:
 
 
 def _relative(text: str) -> str:
-    """This machine's paths as a reader would write them: from the repository, or from the home folder."""
+    """This machine's paths as a reader would write them: from the repository, or from the home
+    folder."""
     for path in (ROOT, ROOT.resolve()):
         text = text.replace(f"{path}{os.sep}", "").replace(str(path), ".")
     return text.replace(str(Path.home()) + os.sep, "~" + os.sep)
@@ -148,7 +153,8 @@ def main(names: list[str]) -> int:
         done = execute(nb, path.parent)
         total += done.seconds
         print(
-            f"{path.relative_to(FOLDER).as_posix():42} {done.seconds:6.1f} s {done.peak_mb:6.0f} MB ",
+            f"{path.relative_to(FOLDER).as_posix():42} {done.seconds:6.1f} s "
+            f"{done.peak_mb:6.0f} MB ",
             end="",
             flush=True,
         )

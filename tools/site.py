@@ -1,8 +1,11 @@
-"""The series as static pages: ``python run.py site [NAME ...] [--no-execute] [--out FOLDER] [--repository ADDRESS]``.
+"""The series as static pages: ``python run.py site [NAME ...] [--no-execute] [--out FOLDER]
+[--repository ADDRESS]``.
 
-Executes the notebooks (or those named; the others, and all with ``--no-execute``, are shown as they were committed, without their controls), turns them, the README,
-the pages of docs/ and every file they link to into pages with Sphinx, and checks what came out: no dead link, nothing from another server, no page over 5 MB.
-What was executed is kept in ``.site-cache`` until the notebook or the package changes. The folder can be opened from a disk, and published anywhere.
+Executes the notebooks (or those named; the others, and all with ``--no-execute``, are shown as they
+were committed, without their controls), turns them, the README, the pages of docs/ and every file
+they link to into pages with Sphinx, and checks what came out: no dead link, nothing from another
+server, no page over 5 MB. What was executed is kept in ``.site-cache`` until the notebook or the
+package changes. The folder can be opened from a disk, and published anywhere.
 """
 
 from __future__ import annotations
@@ -33,11 +36,12 @@ LINK = re.compile(r"(```.*?```|`[^`\n]*`)|(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^
 LANGUAGES = {".py": "python", ".toml": "toml", ".json": "json", ".js": "javascript", ".sh": "bash"}
 
 
-# ------------------------------------------------------------------------------------------------ notebooks
+# ---------------------------------------------------------------------------------------- notebooks
 
 
 def executed(path: Path, cache: Path):
-    """A notebook with all outputs and with controls that need no Python, from the cache if nothing it stands on has changed."""
+    """A notebook with all outputs and with controls that need no Python, from the cache if nothing
+    it stands on has changed."""
     import nbformat
     from nbclient import NotebookClient
 
@@ -55,7 +59,10 @@ def executed(path: Path, cache: Path):
             digest.update(file.read_bytes())
     kept = cache / f"{path.stem}-{digest.hexdigest()[:20]}.ipynb"
     if not kept.exists():
-        again = f"import sys\nsys.path.append({str(ROOT)!r})\nfrom tools.site_controls import precompute\nprecompute()"
+        again = (
+            f"import sys\nsys.path.append({str(ROOT)!r})\nfrom tools.site_controls import "
+            "precompute\nprecompute()"
+        )
         nb.cells.append(nbformat.v4.new_code_cell(again))
         NotebookClient(
             nb,
@@ -136,7 +143,8 @@ def raw(text: str) -> str:
 
 
 def lesson(nb, path: str, media: Media, repository: str | None) -> str:
-    """A notebook as Markdown for Sphinx. The theme has its own previous and next, so the notebook's line of links is left out."""
+    """A notebook as Markdown for Sphinx. The theme has its own previous and next, so the notebook's
+    line of links is left out."""
     pieces, ids = [], iter(range(10**6))
     for index, cell in enumerate(nb.cells):
         if cell.cell_type == "markdown":
@@ -154,7 +162,8 @@ def lesson(nb, path: str, media: Media, repository: str | None) -> str:
                 r"widgets\.(?!setup)[A-Z]\w+\(", cell.source
             ):
                 outputs.append(
-                    f'<div class="sd-control"><p class="sd-note">Here the notebook shows a control. {site_controls.RUN_IT}.</p></div>'
+                    '<div class="sd-control"><p class="sd-note">Here the notebook shows a '
+                    f"control. {site_controls.RUN_IT}.</p></div>"
                 )
             if any(outputs):
                 text = re.sub(
@@ -178,22 +187,27 @@ def run_it_yourself(path: str, repository: str | None) -> str:
         'python -m sdlearn "a red house in the snow at night"',
     ][: 1 if notebook and repository else 2]
     where = (
-        f'This page is the notebook <a href="{posixpath.basename(notebook)}" download><code>{notebook}</code></a>. '
+        f'This page is the notebook <a href="{posixpath.basename(notebook)}" '
+        f"download><code>{notebook}</code></a>. "
         if notebook
         else ""
     )
     got = "" if repository else "In a copy of the repository: "
     return raw(
-        f'<aside class="sd-run" id="run-it-yourself" aria-label="Run it yourself"><p><strong>Run it yourself.</strong> {where}It needs Python 3.11 to 3.14 and two CPU cores; '
-        f"the first start installs what is missing, later ones need no network. {got}</p><pre>{html.escape(chr(10).join(lines))}</pre></aside>"
+        '<aside class="sd-run" id="run-it-yourself" aria-label="Run it '
+        f'yourself"><p><strong>Run it yourself.</strong> {where}It needs Python 3.11 to '
+        "3.14 and two CPU cores; "
+        "the first start installs what is missing, later ones need no network. "
+        f"{got}</p><pre>{html.escape(chr(10).join(lines))}</pre></aside>"
     )
 
 
-# ------------------------------------------------------------------------------------------------ pages
+# -------------------------------------------------------------------------------------------- pages
 
 
 class Source:
-    """Everything that becomes a page, found by following links from the README, the notebooks and docs/."""
+    """Everything that becomes a page, found by following links from the README, the notebooks and
+    docs/."""
 
     def __init__(
         self, root: Path, folder: Path, extra: Path, notebooks: dict, repository: str | None
@@ -293,11 +307,12 @@ def docname(root: Path, path: str) -> str:
     return re.sub(r"\.(md|ipynb)$", "", path)
 
 
-# ------------------------------------------------------------------------------------------------ Sphinx
+# ------------------------------------------------------------------------------------------- Sphinx
 
 
 def mathml(tex: str, block: bool) -> str:
-    """A formula as MathML, which browsers draw by themselves; with the letters for what MathML Core has no attribute for."""
+    """A formula as MathML, which browsers draw by themselves; with the letters for what MathML Core
+    has no attribute for."""
     from latex2mathml.converter import convert
 
     for known, said in (
@@ -397,13 +412,15 @@ def settings(extra: Path) -> dict:
 def build(
     out: Path, notebooks: dict, root: Path = ROOT, repository: str | None = None
 ) -> list[str]:
-    """Write the pages into ``out``, in place of what stands there; ``notebooks`` are the executed ones by their path. What was wrong, if anything."""
+    """Write the pages into ``out``, in place of what stands there; ``notebooks`` are the executed
+    ones by their path. What was wrong, if anything."""
     from sphinx.application import Sphinx
     from sphinx.util.docutils import docutils_namespace
 
     if out.exists() and any(out.iterdir()) and not (out / "searchindex.js").exists():
         raise ValueError(
-            f"{out} holds something else than a site made by this command: name another folder with --out."
+            f"{out} holds something else than a site made by this command: name another folder "
+            "with --out."
         )
     warnings = io.StringIO()
     with tempfile.TemporaryDirectory(prefix="sdlearn-site-") as temporary:
@@ -433,7 +450,7 @@ def build(
     return [line for line in said.splitlines() if line.strip()] + check(out)
 
 
-# ------------------------------------------------------------------------------------------------ the check
+# ---------------------------------------------------------------------------------------- the check
 
 
 class Page(HTMLParser):
@@ -468,7 +485,8 @@ class Page(HTMLParser):
 
 
 def check(folder: Path) -> list[str]:
-    """Dead links, pictures without alt text, anything loaded from another server, and pages over 5 MB with all they load. Empty if all is well."""
+    """Dead links, pictures without alt text, anything loaded from another server, and pages over 5
+    MB with all they load. Empty if all is well."""
     files = {
         file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()
     }
@@ -535,7 +553,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "names",
         nargs="*",
-        help="execute only the notebooks whose names begin so: 00 02; the others are shown as committed",
+        help="execute only the notebooks whose names begin so: 00 02; the others are shown as "
+        "committed",
     )
     parser.add_argument(
         "--no-execute",
@@ -567,7 +586,9 @@ def main(argv: list[str]) -> int:
         if name.startswith("notebooks/") and "solutions" not in name:
             print(f"{name:42} {size:5.2f} MB")
     print(
-        f"{options.out / 'index.html'}, {sum(f.stat().st_size for f in options.out.rglob('*') if f.is_file()) / 1e6:.0f} MB in all, {time.perf_counter() - began:.0f} s"
+        f"{options.out / 'index.html'}, "
+        f"{sum(f.stat().st_size for f in options.out.rglob('*') if f.is_file()) / 1e6:.0f} "
+        f"MB in all, {time.perf_counter() - began:.0f} s"
     )
     for line in wrong:
         print(line, file=sys.stderr)

@@ -1,6 +1,8 @@
-"""The notebooks' controls as plain HTML: what they show is drawn while Python is there, and a script of the site moves through it when Python is gone.
+"""The notebooks' controls as plain HTML: what they show is drawn while Python is there, and a
+script of the site moves through it when Python is gone.
 
-`precompute` runs in the notebook's own kernel after its last cell; `freeze` turns the widgets of an executed notebook into HTML, which `site_assets/site.js` moves.
+`precompute` runs in the notebook's own kernel after its last cell; `freeze` turns the widgets of an
+executed notebook into HTML, which `site_assets/site.js` moves.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ LIMIT = 40  # pictures a live control leaves on a page
 RUN_IT = '<a href="#run-it-yourself">Run it yourself</a>'
 
 
-# ------------------------------------------------------------------------------------------------ in the kernel
+# ------------------------------------------------------------------------------------ in the kernel
 
 
 def precompute(limit: int = LIMIT) -> None:
-    """Press every button once, and draw each LivePicture at some of its controls' values; the pictures leave as one output of the kind GRIDS."""
+    """Press every button once, and draw each LivePicture at some of its controls' values; the
+    pictures leave as one output of the kind GRIDS."""
     from IPython.display import display
 
     from sdlearn import widgets
@@ -46,7 +49,8 @@ def precompute(limit: int = LIMIT) -> None:
 
 
 def sweep(control, limit: int) -> dict:
-    """The pages of a LivePicture over a grid of at most about ``limit`` places, its present place among them."""
+    """The pages of a LivePicture over a grid of at most about ``limit`` places, its present place
+    among them."""
     axes = [(c, *_places(c)) for c in control.controls.values()]
     axes = [(c, labels, now, values) for c, labels, now, values in axes if len(values) > 1]
     count = [len(values) for *_, values in axes]
@@ -77,7 +81,8 @@ def sweep(control, limit: int) -> dict:
 
 
 def _places(control) -> tuple[list[str], int, list]:
-    """What a control can be set to: labels, the place it is at, and the values; a text has one place."""
+    """What a control can be set to: labels, the place it is at, and the values; a text has one
+    place."""
     if hasattr(control, "_options_labels"):
         return list(control._options_labels), control.index, list(range(len(control.options)))
     if not hasattr(control, "step"):
@@ -95,7 +100,7 @@ def _put(control, value) -> None:
     setattr(control, "index" if hasattr(control, "_options_labels") else "value", value)
 
 
-# ------------------------------------------------------------------------------------------------ from widgets to HTML
+# ----------------------------------------------------------------------------- from widgets to HTML
 
 
 class Axis(NamedTuple):
@@ -108,7 +113,8 @@ class Axis(NamedTuple):
 
 
 def freeze(nb) -> None:
-    """Replace, in place, the widget outputs of an executed notebook by HTML; drop the widgets' state and the cell that `precompute` ran in."""
+    """Replace, in place, the widget outputs of an executed notebook by HTML; drop the widgets'
+    state and the cell that `precompute` ran in."""
     states = {
         key: entry["state"]
         for key, entry in nb.metadata.pop("widgets", {}).get(STATE, {}).get("state", {}).items()
@@ -226,7 +232,10 @@ class Frozen:
         if fixed:
             note = f"With Python you type your own. {RUN_IT}."
         elif every > len(grid["pages"]):
-            note = f"Here: {len(grid['pages'])} of this control's {every} positions, drawn beforehand. With Python it draws any of them. {RUN_IT}."
+            note = (
+                f"Here: {len(grid['pages'])} of this control's {every} positions, drawn "
+                f"beforehand. With Python it draws any of them. {RUN_IT}."
+            )
         else:
             note = ""
         return _box(_settings(fixed) + _scrubber(axes, grid["pages"]), note)
@@ -259,7 +268,10 @@ def _scrubber(axes: list[Axis], pages: list[str]) -> str:
         re.sub("<img", "<img" if i == at else "<img hidden", page, count=1)
         for i, page in enumerate(shown)
     ]
-    return f'<div class="sd-scrubber">{"".join(map(_input, axes))}<div class="sd-frames">{"".join(shown)}</div></div>'
+    return (
+        f'<div class="sd-scrubber">{"".join(map(_input, axes))}<div '
+        f'class="sd-frames">{"".join(shown)}</div></div>'
+    )
 
 
 def _input(axis: Axis) -> str:
@@ -271,16 +283,22 @@ def _input(axis: Axis) -> str:
     )
     if axis.buttons:
         radios = "".join(
-            f'<label><input type="radio" name="ID" value="{i}"{" checked" if i == axis.index else ""}><span>{label}</span></label>'
+            '<label><input type="radio" name="ID" '
+            f'value="{i}"{" checked" if i == axis.index else ""}><span>{label}</span></label>'
             for i, label in enumerate(labels)
         )
-        return f'<fieldset class="sd-axis" data-size="{size}"><legend>{name}</legend>{radios}</fieldset>'
+        return (
+            '<fieldset class="sd-axis" '
+            f'data-size="{size}"><legend>{name}</legend>{radios}</fieldset>'
+        )
     hidden = " hidden" if size < 2 else ""
     marks = "".join(
         f'<option value="{i}" label="{label}"></option>' for i, label in enumerate(labels)
     )
     return (
         f'<div class="sd-axis" data-size="{size}"{hidden}><label for="ID">{name}</label>'
-        f'<input type="range" id="ID" min="0" max="{size - 1}" value="{axis.index}" aria-valuetext="{labels[axis.index]}" autocomplete="off">'
-        f'<output for="ID" aria-live="off">{labels[axis.index]}</output><datalist>{marks}</datalist></div>'
+        f'<input type="range" id="ID" min="0" max="{size - 1}" value="{axis.index}" '
+        f'aria-valuetext="{labels[axis.index]}" autocomplete="off">'
+        '<output for="ID" '
+        f'aria-live="off">{labels[axis.index]}</output><datalist>{marks}</datalist></div>'
     )

@@ -1,4 +1,5 @@
-"""Start JupyterLab on the loopback address and drive it in a headless Chromium, without one fixed sleep.
+"""Start JupyterLab on the loopback address and drive it in a headless Chromium, without one fixed
+sleep.
 
 with lab(folder) as server, browser() as chromium:
     page = new_page(chromium)
@@ -20,7 +21,9 @@ import time
 import urllib.request
 from pathlib import Path
 
-WAIT = 180.0  # seconds; every wait is for an event and ends as soon as it is there, so this is only how long a broken test hangs
+# seconds; every wait is for an event and ends as soon as it is there, so this is only how long a
+# broken test hangs
+WAIT = 180.0
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _QUIET = (
     "--no-first-run",
@@ -84,8 +87,11 @@ class Server:
         """Open a notebook and wait for its kernel to answer."""
         page.goto(f"{self.url}lab/tree/{path}?reset&token={self.token}")
         page.wait_for_function(
-            """() => { const tab = window.jupyterapp?.shell?.currentWidget, kernel = tab?.sessionContext?.session?.kernel;
-                       return tab?.context?.isReady && tab.sessionContext.isReady && kernel?.connectionStatus === 'connected' && kernel.status === 'idle'; }"""
+            """() => {
+                const tab = window.jupyterapp?.shell?.currentWidget;
+                const kernel = tab?.sessionContext?.session?.kernel;
+                return tab?.context?.isReady && tab.sessionContext.isReady
+                    && kernel?.connectionStatus === 'connected' && kernel.status === 'idle'; }"""
         )
 
 
@@ -161,15 +167,22 @@ def _started(process, runtime: Path, log: Path) -> Server:
 
 
 def run_all(page, timeout: float = 180) -> None:
-    """Run all cells by the command registry; AssertionError if one did not run or ended in an error."""
+    """Run all cells by the command registry; AssertionError if one did not run or ended in an
+    error."""
     page.evaluate(
-        """(ms) => Promise.race([window.jupyterapp.commands.execute('notebook:run-all-cells'),
-                                 new Promise((_, no) => setTimeout(() => no(new Error('the cells took too long')), ms))])""",
+        """(ms) => Promise.race([
+            window.jupyterapp.commands.execute('notebook:run-all-cells'),
+            new Promise((_, no) => setTimeout(() => no(new Error('the cells took too long')), ms)),
+        ])""",
         timeout * 1000,
     )
     cells = page.evaluate(
-        """() => window.jupyterapp.shell.currentWidget.content.widgets.filter((cell) => cell.model.type === 'code' && cell.model.sharedModel.source.trim())
-                 .map(({model}) => [model.executionCount, model.outputs.toJSON().filter((o) => o.output_type === 'error').map((o) => `${o.ename}: ${o.evalue}`).join()])"""
+        """() => window.jupyterapp.shell.currentWidget.content.widgets
+                 .map(({model}) => model)
+                 .filter((model) => model.type === 'code' && model.sharedModel.source.trim())
+                 .map((model) => [model.executionCount, model.outputs.toJSON()
+                     .filter((o) => o.output_type === 'error')
+                     .map((o) => `${o.ename}: ${o.evalue}`).join()])"""
     )
     bad = [
         (number, count, error)
@@ -184,8 +197,11 @@ def ask_kernel(page, code: str) -> str:
     return page.evaluate(
         """async (code) => {
             let text = '';
-            const asked = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({code, store_history: false});
-            asked.onIOPub = (message) => { text += message.content.text ?? message.content.traceback?.join('') ?? ''; };
+            const {kernel} = window.jupyterapp.shell.currentWidget.sessionContext.session;
+            const asked = kernel.requestExecute({code, store_history: false});
+            asked.onIOPub = ({content}) => {
+                text += content.text ?? content.traceback?.join('') ?? '';
+            };
             await asked.done;
             return text.trim();
         }""",
@@ -210,7 +226,8 @@ def bring(page, selector: str) -> None:
     page.locator(selector).first.evaluate("(control) => control.scrollIntoView({block: 'center'})")
     page.locator(selector).first.evaluate(
         """async (control) => {
-            const shown = () => [...control.querySelectorAll('img')].find((i) => i.offsetParent && i.complete && i.naturalWidth);
+            const shown = () => [...control.querySelectorAll('img')]
+                .find((i) => i.offsetParent && i.complete && i.naturalWidth);
             let last = '', same = 0;
             while (same < 4) {  // the same place over four frames of the screen
                 await new Promise(requestAnimationFrame);
@@ -223,10 +240,15 @@ def bring(page, selector: str) -> None:
 
 
 def look(page, selector: str) -> bytes:
-    """The pixels of the picture a control shows now, as the reader sees them. (The page is clipped, because the picture may be replaced while it is looked at.)"""
+    """The pixels of the picture a control shows now, as the reader sees them. (The page is clipped,
+    because the picture may be replaced while it is looked at.)"""
     box = page.locator(selector).first.evaluate(
-        """(control) => { const seen = [...control.querySelectorAll('img')].find((i) => i.offsetParent && i.complete && i.naturalWidth);
-                          if (!seen) return null; const {x, y, width, height} = seen.getBoundingClientRect(); return {x, y, width, height}; }"""
+        """(control) => {
+            const seen = [...control.querySelectorAll('img')]
+                .find((i) => i.offsetParent && i.complete && i.naturalWidth);
+            if (!seen) return null;
+            const {x, y, width, height} = seen.getBoundingClientRect();
+            return {x, y, width, height}; }"""
     )
     return page.screenshot(clip=box) if box else b""
 
@@ -247,11 +269,15 @@ def wait_until(happens, what: str, timeout: float = WAIT):
 
 
 def wait_until_shown(page, selector: str, condition: str, given=None, timeout: float = WAIT):
-    """What the script `condition(element, given)` gives as soon as that is true, or None when the time is over; the page asks itself at each frame of the screen."""
+    """What the script `condition(element, given)` gives as soon as that is true, or None when the
+    time is over; the page asks itself at each frame of the screen."""
     from playwright.sync_api import TimeoutError as TooLate
 
     try:
-        script = f"([selector, given]) => {{ const element = document.querySelector(selector); return element && ({condition})(element, given); }}"
+        script = (
+            f"([selector, given]) => {{ const element = document.querySelector(selector); "
+            f"return element && ({condition})(element, given); }}"
+        )
         return page.wait_for_function(
             script, arg=[selector, given], timeout=timeout * 1000
         ).json_value()

@@ -31,9 +31,8 @@ def findings(page, context=None) -> list[str]:
 def test_axe_finds_what_is_wrong(chromium):
     page = new_page(chromium)
     page.set_content(
-        "<html lang=en><title>t</title><main><h1>t</h1><p style='color: #ccc; background: #fff'>pale</p><img src='data:,'><input type=range>"
-        + "<p>text</p>" * 5
-        + "</main></html>"
+        "<html lang=en><title>t</title><main><h1>t</h1><p style='color: #ccc; background: "
+        "#fff'>pale</p><img src='data:,'><input type=range>" + "<p>text</p>" * 5 + "</main></html>"
     )
     found = " ".join(findings(page))
     assert "color-contrast" in found and "image-alt" in found and "label" in found
@@ -73,7 +72,8 @@ def test_controls_in_jupyterlab(chromium, tmp_path):
     cells = [nbformat.v4.new_code_cell(source.strip()) for source in CELLS]
     cells.append(
         nbformat.v4.new_code_cell(
-            "widgets.MaskCanvas(scenes[3], prompt='a blue boat', repaint=lambda mask, prompt: scenes[4])"
+            "widgets.MaskCanvas(scenes[3], prompt='a blue boat', repaint=lambda mask, prompt: "
+            "scenes[4])"
         )
     )
     notebook = nbformat.v4.new_notebook(cells=cells)

@@ -3,8 +3,8 @@ and every control that its cells show is moved. The same run is asked everything
 of a chapter: outputs, errors, network, memory, time, claims. Where there is no browser, a headless
 kernel runs the cells and is asked the same.
 
-The chapters run on copies in a temporary folder. With SDLEARN_SHOTS=folder, screenshots of each page
-and of each control, before and after, are kept there:
+The chapters run on copies in a temporary folder. With SDLEARN_SHOTS=folder, screenshots of each
+page and of each control, before and after, are kept there:
 
     SDLEARN_SHOTS=shots python run.py test tests/browser/test_chapters.py -k 02
 """
@@ -129,25 +129,33 @@ def executed(page) -> list[dict]:
 
 
 def controls(page, name: str) -> list[str]:
-    """A selector for each control on the page, after checking that every cell that makes one shows it and that there is none of a kind unknown here."""
+    """A selector for each control on the page, after checking that every cell that makes one shows
+    it and that there is none of a kind unknown here."""
     code = "\n".join(
         cell.source
         for cell in nbformat.read(FOLDER / name, as_version=4).cells
         if cell.cell_type == "code"
     )
     made = len(re.findall(r"widgets\.[A-Z]\w+\(", code))
-    number = """() => { const all = [...document.querySelectorAll('.jp-OutputArea-output .sd-control')].filter((c) => !c.parentElement.closest('.sd-control'));
+    number = """() => {
+                        const made = '.jp-OutputArea-output .sd-control';
+                        const all = [...document.querySelectorAll(made)]
+                            .filter((c) => !c.parentElement.closest('.sd-control'));
                         all.forEach((control, i) => { control.dataset.place = i; });
                         return all.length; }"""
     page.wait_for_function(f"(made) => ({number})() >= made", arg=made)
     assert page.evaluate(number) == made >= (2 if name.startswith("00") else 3)
-    stray = "[...document.querySelectorAll('.jp-OutputArea-output .jupyter-widgets')].filter((w) => !w.closest('.sd-control')).map((w) => w.className)"
+    stray = (
+        "[...document.querySelectorAll('.jp-OutputArea-output "
+        ".jupyter-widgets')].filter((w) => !w.closest('.sd-control')).map((w) => w.className)"
+    )
     assert page.evaluate(stray) == []
     return [f"[data-place='{i}']" for i in range(made)]
 
 
 def move(page, control: str, name: str) -> list[str]:
-    """Move every part of a control by keyboard and one of them by mouse; what did not change the picture, in words."""
+    """Move every part of a control by keyboard and one of them by mouse; what did not change the
+    picture, in words."""
     where = page.locator(control).evaluate(
         "(control) => control.closest('.jp-CodeCell').querySelector('.jp-InputPrompt').textContent"
     )
@@ -161,7 +169,8 @@ def move(page, control: str, name: str) -> list[str]:
         faults += paint(page, control)
     bring(page, control)
     parts = page.locator(control).locator(
-        ".noUi-handle:visible, .widget-toggle-button:visible, select:visible, input[type=checkbox]:visible, input[type=text]:visible"
+        ".noUi-handle:visible, .widget-toggle-button:visible, select:visible, "
+        "input[type=checkbox]:visible, input[type=text]:visible"
     )
     inside_panel = (
         page.locator(f"{control} button", has_text="Generate").count()
@@ -171,19 +180,23 @@ def move(page, control: str, name: str) -> list[str]:
     for i in range(parts.count()):
         part = parts.nth(i)
         kind = part.evaluate(
-            "(e) => e.classList.contains('noUi-handle') ? 'slider' : e.tagName === 'BUTTON' ? 'button' : e.tagName === 'SELECT' ? 'choice' : e.type"
+            "(e) => e.classList.contains('noUi-handle') ? 'slider' : e.tagName === 'BUTTON' ? "
+            "'button' : e.tagName === 'SELECT' ? 'choice' : e.type"
         )
         if inside_panel and kind != "slider":
             continue  # generate and paint have used them
         label = part.evaluate(
-            "(e) => e.getAttribute('aria-label') || e.textContent || e.closest('.jupyter-widgets').querySelector('.widget-label')?.textContent || ''"
+            "(e) => e.getAttribute('aria-label') || e.textContent || "
+            "e.closest('.jupyter-widgets').querySelector('.widget-label')?.textContent || "
+            "''"
         )
         if not label.strip():
             faults.append(f"{where} a {kind} without a name")
         if not press(page, control, part, kind):
             still.append((label, part, kind))
         moved += 1
-    # after no step at all two rules may have made the same picture: so once more, now that the other parts have been moved
+    # after no step at all two rules may have made the same picture: so once more, now that the
+    # other parts have been moved
     faults += [
         f"{where} {kind} {label!r} moved by keyboard: the picture stays"
         for label, part, kind in still
@@ -211,13 +224,15 @@ def changes(page, control: str, before: str) -> str | None:
     return wait_until_shown(
         page,
         control,
-        f"(control, before) => {{ const now = ({SEEN})(control); return now !== '[]' && now !== before && now; }}",
+        f"(control, before) => {{ const now = ({SEEN})(control); return now !== '[]' && now !== "
+        f"before && now; }}",
         before,
     )
 
 
 def press(page, control: str, part, kind: str) -> bool:
-    """Use one part by its keys until the picture is another one; whether it came to that. Each stop of a slider must be shown, by the picture or by its alt text."""
+    """Use one part by its keys until the picture is another one; whether it came to that. Each stop
+    of a slider must be shown, by the picture or by its alt text."""
     if kind == "button":
         if part.get_attribute("aria-pressed") == "true":
             return True  # it comes back into use when its neighbour has been pressed, by mouse
@@ -256,7 +271,8 @@ def press(page, control: str, part, kind: str) -> bool:
 
 
 def by_mouse(page, control: str) -> bool:
-    """Drag the first slider towards its farther end; or else click a button that is not pressed, or into the text and type."""
+    """Drag the first slider towards its farther end; or else click a button that is not pressed, or
+    into the text and type."""
     before, inside = seen(page, control), page.locator(control)
     slider, button = (
         inside.locator(".noUi-handle:visible").first,
@@ -264,7 +280,8 @@ def by_mouse(page, control: str) -> bool:
     )
     if slider.count():
         base = slider.evaluate(
-            "(handle) => { const {x, width} = handle.closest('.noUi-base').getBoundingClientRect(); return [x, width]; }"
+            "(handle) => { const {x, width} = "
+            "handle.closest('.noUi-base').getBoundingClientRect(); return [x, width]; }"
         )
         box = slider.bounding_box()
         at = box["x"] + box["width"] / 2
@@ -319,7 +336,7 @@ def paint(page, control: str) -> list[str]:
     return faults + ([] if "repainted:" in alts[-1] else [f"after Repaint there is {alts}"])
 
 
-# -------------------------------------------------------------------------------------------------------- screenshots
+# -------------------------------------------------------------------------------------- screenshots
 
 
 def photograph(page, name: str) -> None:
@@ -330,7 +347,9 @@ def photograph(page, name: str) -> None:
 
 def photograph_page(page, name: str) -> None:
     """The whole notebook, one window after the other."""
-    scroll = """(by) => { const outer = document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer'), was = outer.scrollTop;
+    scroll = """(by) => { const outer = document.querySelector(
+                              '.jp-NotebookPanel:not(.lm-mod-hidden) .jp-WindowedPanel-outer');
+                          const was = outer.scrollTop;
                           outer.scrollTop = by ? was + by : 0;
                           return outer.scrollTop !== was; }"""
     page.evaluate(scroll, 0)

@@ -1,6 +1,8 @@
-"""Every kind of control in a real JupyterLab: moved by mouse and by keyboard, named for screen readers, and still moving when the kernel is gone.
+"""Every kind of control in a real JupyterLab: moved by mouse and by keyboard, named for screen
+readers, and still moving when the kernel is gone.
 
-One notebook with one control of each kind is run once; each test leaves the pictures as it found them. The last test ends the kernel.
+One notebook with one control of each kind is run once; each test leaves the pictures as it found
+them. The last test ends the kernel.
 """
 
 import re
@@ -39,25 +41,30 @@ rng = np.random.default_rng(0)
 scenes = [world.draw(world.sample_scene(rng)) for _ in range(12)]
 """,
     """
-frames = widgets.FrameScrubber(scenes, [f"t = {981 - 80 * i}" for i in range(12)], description="Timestep")
+labels = [f"t = {981 - 80 * i}" for i in range(12)]
+frames = widgets.FrameScrubber(scenes, labels, description="Timestep")
 frames.add_class("t-frames"); frames
 """,
     """
-grid = widgets.GridScrubber([scenes[:4], scenes[4:8], scenes[8:]], ["1", "5", "7.5"], [f"step {i} of 4" for i in range(1, 5)], descriptions=("Guidance", "Step"))
+rows, steps = [scenes[:4], scenes[4:8], scenes[8:]], [f"step {i} of 4" for i in range(1, 5)]
+grid = widgets.GridScrubber(rows, ["1", "5", "7.5"], steps, descriptions=("Guidance", "Step"))
 grid.add_class("t-grid"); grid
 """,
     """
 heat = np.zeros((3, 4, 16, 16))
 for w in range(3):
     for s in range(4): heat[w, s, 4 * w : 4 * w + 6, 3 * s : 3 * s + 6] = 1
-words = widgets.AttentionOverlay([[plots.overlay(scenes[0], h) for h in row] for row in heat], ["red", "house", "snow"], [f"{i} of 4" for i in range(1, 5)])
+over = [[plots.overlay(scenes[0], h) for h in row] for row in heat]
+steps = [f"{i} of 4" for i in range(1, 5)]
+words = widgets.AttentionOverlay(over, ["red", "house", "snow"], steps)
 words.add_class("t-words"); words
 """,
     """
 def noisy(t, seed):
     noise = np.random.default_rng(seed).normal(size=(128, 128, 3))
     return (1 - t) * np.asarray(scenes[1]) / 255 + t * (0.5 + 0.2 * noise)
-live = widgets.LivePicture(noisy, {"t": [0.0, 0.25, 0.5, 0.75, 1.0], "seed": W.IntSlider(0, 0, 5)}, "a scene with noise level {t}, seed {seed}")
+parts = {"t": [0.0, 0.25, 0.5, 0.75, 1.0], "seed": W.IntSlider(0, 0, 5)}
+live = widgets.LivePicture(noisy, parts, "a scene with noise level {t}, seed {seed}")
 live.add_class("t-live"); live
 """,
     """
@@ -228,7 +235,8 @@ def test_screen_readers_hear_names_and_states(page):
 
 
 def test_live_picture_after_many_messages(page):
-    """From the second message on the callback runs in another thread; it must give what the notebook's own cell gives."""
+    """From the second message on the callback runs in another thread; it must give what the
+    notebook's own cell gives."""
     bring(page, ".t-live")
     before = look(page, ".t-live")
     for _ in range(4):

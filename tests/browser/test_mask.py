@@ -1,4 +1,5 @@
-"""The mask tool in a real JupyterLab: drawn by mouse, by sliders, rubbed out, cleared, and the picture repainted from it."""
+"""The mask tool in a real JupyterLab: drawn by mouse, by sliders, rubbed out, cleared, and the
+picture repainted from it."""
 
 import json
 
@@ -9,13 +10,17 @@ from labdrive import ask_kernel, browser, lab, missing, new_page, run_all, wait_
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
 CELLS = [
-    "from sdlearn import widgets, world\nimport numpy as np\nfrom PIL import Image\nwidgets.setup()\nscene = world.draw(world.sample_scene(np.random.default_rng(0)))",
+    "from sdlearn import widgets, world\nimport numpy as np\nfrom PIL import "
+    "Image\nwidgets.setup()\nscene = "
+    "world.draw(world.sample_scene(np.random.default_rng(0)))",
     """
 def repaint(mask, prompt):
     if not prompt: raise ValueError("Say what to paint.")
     return Image.composite(Image.new("RGB", scene.size, "red"), scene, mask)
 
-canvas = widgets.MaskCanvas(scene, box=(64, 32, 128, 120), repaint=repaint, prompt="a red balloon", alt="a drawn scene")
+canvas = widgets.MaskCanvas(
+    scene, box=(64, 32, 128, 120), repaint=repaint, prompt="a red balloon", alt="a drawn scene"
+)
 canvas.add_class("t-mask"); canvas
 """,
 ]
@@ -53,8 +58,10 @@ def cells(page) -> set:
 def shown(page) -> set:
     """The cells that the reader sees masked."""
     found = page.locator(".t-mask canvas").evaluate(
-        """(canvas) => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data].filter((_, i) => i % 4 === 3)
-                       .flatMap((alpha, i) => alpha ? [[Math.floor(i / canvas.width), i % canvas.width]] : [])"""
+        """(canvas) => { const {width, height} = canvas;
+            return [...canvas.getContext('2d').getImageData(0, 0, width, height).data]
+                .filter((_, i) => i % 4 === 3)
+                .flatMap((alpha, i) => alpha ? [[Math.floor(i / width), i % width]] : []); }"""
     )
     return {tuple(cell) for cell in found}
 

@@ -1,6 +1,8 @@
-"""The static pages in a real browser without any network, opened from the disk: controls moved by mouse and keyboard, search, theme, phone, previous and next.
+"""The static pages in a real browser without any network, opened from the disk: controls moved by
+mouse and keyboard, search, theme, phone, previous and next.
 
-SDLEARN_SITE=site drives the pages that `python run.py site` wrote instead of those made for the tests: then every control of every chapter is moved.
+SDLEARN_SITE=site drives the pages that `python run.py site` wrote instead of those made for the
+tests: then every control of every chapter is moved.
 """
 
 import os
@@ -70,7 +72,8 @@ def shown(page, number: int) -> tuple[str, bytes]:
 
 
 def test_nothing_is_asked_of_a_network(chromium, folder):
-    """Every chapter and page of the contents: no request but for files, no error of a script, every picture there, formulas in the font that is bundled."""
+    """Every chapter and page of the contents: no request but for files, no error of a script, every
+    picture there, formulas in the font that is bundled."""
     page = offline(new_page(chromium))
     go(page, folder, "index.html")
     names = page.locator(".sidebar-tree a.reference.internal").evaluate_all(
@@ -80,13 +83,17 @@ def test_nothing_is_asked_of_a_network(chromium, folder):
     for address in names:
         page.goto(address)
         broken = page.evaluate(
-            """async () => { const images = [...document.querySelectorAll('article img')]; images.forEach((i) => { i.loading = 'eager'; });
-                             await Promise.allSettled(images.map((i) => i.decode())); return images.filter((i) => !i.naturalWidth).map((i) => i.src); }"""
+            """async () => {
+                const images = [...document.querySelectorAll('article img')];
+                images.forEach((i) => { i.loading = 'eager'; });
+                await Promise.allSettled(images.map((i) => i.decode()));
+                return images.filter((i) => !i.naturalWidth).map((i) => i.src); }"""
         )
         assert broken == []
         if page.locator("math").count():
             assert page.evaluate(
-                "async () => { await document.fonts.ready; return [...document.fonts].some((f) => f.family.includes('STIX') && f.status === 'loaded'); }"
+                "async () => { await document.fonts.ready; return [...document.fonts].some((f) "
+                "=> f.family.includes('STIX') && f.status === 'loaded'); }"
             )
             assert page.locator("math").first.bounding_box()["width"] > 3
     assert page.errors == [] and page.asked == []
@@ -102,7 +109,8 @@ def chapters(folder: Path) -> list[str]:
 
 
 def test_every_slider_by_keyboard_and_mouse(page, folder):
-    """Each position of a page's controls is reached by keys, is called by its label, and shows a picture of its own; the mouse goes to the end and back."""
+    """Each position of a page's controls is reached by keys, is called by its label, and shows a
+    picture of its own; the mouse goes to the end and back."""
     assert chapters(folder)
     for name in chapters(folder):
         go(page, folder, name)
@@ -236,7 +244,8 @@ def test_previous_and_next_walk_the_series(page, folder):
 
 
 def test_phone(chromium, folder):
-    """390 pixels: no page is wider than that, the menu opens, a slider stays on the screen and moves."""
+    """390 pixels: no page is wider than that, the menu opens, a slider stays on the screen and
+    moves."""
     page = offline(new_page(chromium, 390, 844))
     go(page, folder, "index.html")
     listed = page.locator(".sidebar-tree a.reference.internal").evaluate_all(
@@ -273,7 +282,8 @@ def test_phone(chromium, folder):
 
 def test_motion_is_reduced_where_it_is_asked_for(page, folder):
     moving = """() => [getComputedStyle(document.documentElement).scrollBehavior,
-                       Math.max(...[...document.querySelectorAll('*')].map((e) => parseFloat(getComputedStyle(e).transitionDuration)))]"""
+                       Math.max(...[...document.querySelectorAll('*')]
+                           .map((e) => parseFloat(getComputedStyle(e).transitionDuration)))]"""
     go(page, folder, "index.html")
     assert page.evaluate(moving)[1] > 0  # the theme does move, so the test can fail
     page.emulate_media(reduced_motion="reduce")

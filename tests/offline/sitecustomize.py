@@ -1,7 +1,8 @@
-"""Python loads this by itself when the folder is on PYTHONPATH: it cuts a process, and every one it starts, off the network.
+"""Python loads this by itself when the folder is on PYTHONPATH: it cuts a process, and every one it
+starts, off the network.
 
-Used for notebook kernels. The loopback address stays open. What was tried is written to SDLEARN_NETWORK_LOG, so that an attempt a
-library swallows is found too.
+Used for notebook kernels. The loopback address stays open. What was tried is written to
+SDLEARN_NETWORK_LOG, so that an attempt a library swallows is found too.
 """
 
 import os
@@ -9,7 +10,9 @@ import socket
 import sys
 
 sys.modules["rfc3987_syntax"] = (
-    None  # jsonschema's optional check of web addresses, which costs two seconds in every process that opens a notebook
+    # jsonschema's optional check of web addresses, which costs two seconds in every process that
+    # opens a notebook
+    None
 )
 
 
