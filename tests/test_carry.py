@@ -246,6 +246,7 @@ def fake_download(wheels, lines, target, extra):
         )
 
 
+@pytest.mark.slow
 def test_carried_folder_installs_with_the_network_shut(root, tmp_path, monkeypatch, capfd):
     """The whole way: made by the command, copied to an empty home, installed by the launcher from
     wheels/ alone, and run."""
