@@ -10,6 +10,7 @@ import torch
 
 from sdlearn import models, noising
 from sdlearn.noising import (
+    Schedule,
     add_noise,
     make_alphas_cumprod,
     make_betas,
@@ -330,10 +331,59 @@ def test_rescaled_schedule_equals_diffusers():
     )
 
 
-# ----------------------------------------------------------------------------------------- mistakes
+# ---------------------------------------------------------------------------------- the schedule
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 25, 333, 500, 501, 999, 1000])
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "linspace_open", "trailing"])
+def test_timesteps_of_each_spacing_equal_diffusers(spacing, steps):
+    """As its schedulers place them: "linspace" is Euler's, "linspace_open" DPM-Solver's. (Left out
+    is what goes wrong there: "leading" of all steps begins beyond the schedule, at 1000; one step
+    of "linspace" at the clean picture; all of DPM-Solver's hold one twice.)"""
+    if (spacing, steps) in {("leading", 1000), ("linspace", 1), ("linspace_open", 1000)}:
+        assert Schedule.named().timesteps(spacing, steps)[0] == 999
+        return
+    sampler = {"linspace": "euler", "linspace_open": "dpm++"}.get(spacing, "ddim")
+    scheduler = models.build_scheduler(sampler)
+    scheduler.register_to_config(timestep_spacing=spacing.removesuffix("_open"))
+    scheduler.set_timesteps(steps)
+    ours = Schedule.named().timesteps(spacing, steps)
+    assert ours == pytest.approx(scheduler.timesteps.tolist(), rel=1e-6)
+    assert len(set(ours)) == steps and ours == sorted(ours, reverse=True)
+
+
+def test_sigmas_and_betas_are_the_same_schedule_in_other_units(pipe):
+    """sigma = sqrt((1 - abar) / abar), with diffusers' Euler to 1e-5; betas those it was made of,
+    1e-6; and a pipeline's schedule is the one of its scheduler."""
+    schedule = Schedule.of(pipe)
+    assert torch.equal(schedule.alphas_cumprod, pipe.scheduler.alphas_cumprod)
+    assert schedule.num_train_timesteps == 1000 and schedule.prediction_type == "epsilon"
+    torch.testing.assert_close(schedule.betas, make_betas(), rtol=0, atol=1e-6)
+    euler = models.build_scheduler("euler")
+    euler.set_timesteps(1000)
+    torch.testing.assert_close(schedule.sigmas.flip(0), euler.sigmas[:-1], rtol=1e-5, atol=1e-5)
+    halfway = schedule.sigma_at([3.5]).item()
+    assert schedule.sigmas[3] < halfway < schedule.sigmas[4]
+
+
+# -------------------------------------------------------------------------------------- mistakes
 
 X = torch.zeros(2, 4, 8, 8)
 MISTAKES = {
+    "whole numbers": (
+        lambda: add_noise(X.to(torch.uint8), X, 5, make_alphas_cumprod()),
+        "which no share of noise fits into",
+    ),
+    "steps": (lambda: Schedule.named().timesteps("leading", 0), "whole number from 1 to 1000"),
+    "spacing": (
+        lambda: Schedule.named().timesteps("even", 5),
+        "Unknown spacing 'even': choose leading, linspace, linspace_open or trailing.",
+    ),
+    "shares": (lambda: Schedule(torch.full((9,), math.nan)), "shares from 0 to 1"),
+    "prediction": (
+        lambda: Schedule(make_alphas_cumprod(), "sample"),
+        "This model predicts 'sample'",
+    ),
     "schedule": (
         lambda: make_betas("quadratic"),
         "Unknown schedule 'quadratic': choose linear, scaled_linear or cosine.",

@@ -374,6 +374,28 @@ def test_skip_cut_is_what_it_says(pipe):
         assert torch.equal(predict(latents, 300), want)
 
 
+def test_no_other_thread_runs_the_cut_unet(pipe):
+    """A prediction that waits for a thread of its own while skips are cut and healed again and
+    again is always the whole U-Net's."""
+    predict, latents = predictor(pipe), torch.randn(2, 4, 8, 8)
+    whole, seen, stop = predict(latents, 500), [], threading.Event()
+
+    def look():
+        while not stop.is_set():
+            seen.append(predict(latents, 500))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(30):
+            with prediction.skip_cut(pipe.unet, 0):
+                assert not torch.equal(predict(latents, 500), whole)
+    finally:
+        stop.set()
+        thread.join()
+    assert seen and all(torch.allclose(one, whole, atol=1e-6) for one in seen)
+
+
 @pytest.mark.parametrize("index", [-1, 6, 100])
 def test_skip_cut_refuses_what_is_not_there(pipe, index):
     with (
