@@ -181,13 +181,12 @@ def networks(pipe, judge) -> tuple[dict[str, bytes], list[dict]]:
 
 def find_judge(folder: Path):
     """The judge that belongs to this model, or None where its world is not this copy's world."""
-    from sdlearn.training import judge
+    from sdlearn import judge
 
-    beside = folder / "judge.safetensors"
     try:
-        return judge.load(beside) if beside.exists() else judge.load()
-    except (FileNotFoundError, RuntimeError):
-        return None  # another world's judge has other sizes
+        return judge.load_judge(folder)
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 # --------------------------------------------------------------------------------- the page's data
