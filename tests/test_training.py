@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdlearn import hub, models, noising, world
+from sdlearn import folders, hub, models, noising, world
 from sdlearn.training import __main__ as command
 from sdlearn.training import clip, common, data, judge, prepare, tokenizer, unet, vae
 
@@ -66,7 +66,10 @@ def test_crops_are_parts_of_pictures_and_an_eighth_has_other_colors():
     values = ((pixels + 1) * 127.5).round().long()
     places = values[2:, 1] * 251 + values[2:, 0]
     assert (places.diff(dim=-1) == 1).all() and (places.diff(dim=-2) == 128).all()
-    assert (values[2:, 2] == 7).all() and (values[:2, 2] != 7).any(), "two of 16 are exchanged"
+    settings.exchanged = 0.0
+    plain = vae.pick_pixels(images, settings, np.random.default_rng(0), whole=False)
+    assert torch.equal(pixels[2:], plain[2:]) and not torch.equal(pixels[:2], plain[:2])
+    assert torch.equal(pixels[:2].sort(1).values, plain[:2].sort(1).values), "two of 16, in order"
     whole = vae.pick_pixels(images, settings, np.random.default_rng(0), whole=True)
     assert whole.shape == (4, 3, 128, 128) and torch.equal(whole[1:], whole[1:2].repeat(3, 1, 1, 1))
 
@@ -203,7 +206,7 @@ def test_a_share_of_the_noisy_pairs_exchange_their_latents():
     first, second = batch.swapped.chunk(2)
     assert torch.equal(first, second) and (batch.t[batch.swapped] >= unet.SWAP_FROM).all()
     noisy = batch.swapped[batch.t >= unet.SWAP_FROM].float().mean()
-    assert noisy == pytest.approx(0.5, abs=0.05)
+    assert noisy == pytest.approx(0.5, abs=0.06)  # 3 standard errors
     assert torch.equal(batch.shown[batch.swapped], -batch.latents[batch.swapped])
     assert torch.equal(batch.shown[~batch.swapped], batch.latents[~batch.swapped])
     told = set(batch.ids[batch.swapped, 0].tolist())
@@ -241,7 +244,7 @@ def test_a_short_u_net_training_writes_a_model_and_a_log(tmp_path, monkeypatch):
     assert not torch.equal(before, after) and torch.isfinite(after).all()
     rows = [json.loads(line) for line in (work / "unet" / "log.jsonl").read_text().splitlines()]
     assert rows[0]["settings"]["swap"] == 0.5 and {"loss", "error"} <= set(rows[1])
-    hub.check_folder(out)
+    folders.check_folder(out)
     state = torch.load(work / "unet" / "checkpoint.pt", weights_only=True)
     assert state["keep"]["updates"] == state["step"] and (state["keep"]["average"] != 1).any()
 
@@ -291,16 +294,18 @@ def test_a_batch_of_clip_holds_pairs_that_belong_together(tmp_path):
     said = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
     for text in said:
         assert any(position in text.split() for position in world.POSITIONS), text
-    shown = {data.to_pixels(data.drawn_picture(s, i)[None])[0].contiguous().numpy().tobytes(): (s, i)
-             for s in ("train", "mirrored") for i in range(60)}  # fmt: skip
+
+    def key(picture: torch.Tensor) -> bytes:
+        return picture.contiguous().numpy().tobytes()
+
+    numbered = [(split, i) for split in ("train", "mirrored") for i in range(60)]
+    shown = {key(data.to_pixels(data.drawn_picture(*n)[None])[0]): n for n in numbered}
+    scenes = [data.scene(*shown[key(picture)]) for picture in pixels]
     for k, text in enumerate(said):
-        scene = data.scene(*shown[pixels[k].contiguous().numpy().tobytes()])
+        scene = scenes[k]
         assert all(t.kind in text and t.colour in text for t in scene.things)
-        same = names == names[k]
-        plain = [
-            world.caption(data.scene(*shown[p.contiguous().numpy().tobytes()])) for p in pixels
-        ]
-        assert same.tolist() == [other == world.caption(scene) for other in plain]
+        same = [world.caption(other) == world.caption(scene) for other in scenes]
+        assert (names == names[k]).tolist() == same
     alike = replace(settings, alike=1.0, mirrored=0.0)
     ids, _, _ = clip.pick_batch(shelf, alike, np.random.default_rng(1))
     assert 1 <= len(ids) <= 16
@@ -465,7 +470,7 @@ def test_what_cannot_work_is_said_before_the_first_step(name, tmp_path, monkeypa
 
 def test_parts_are_brought_and_never_replaced(tmp_path):
     prepare.bring_parts(hub.TINY_SD, tmp_path)
-    hub.check_folder(tmp_path)
+    folders.check_folder(tmp_path)
     (tmp_path / "vae" / "config.json").write_text("mine")
     prepare.bring_parts(hub.TINY_SD, tmp_path)
     assert (tmp_path / "vae" / "config.json").read_text() == "mine"
@@ -623,7 +628,7 @@ def test_kill_nine_loses_nothing_but_the_last_seconds(tmp_path):
     folder = tmp_path / "work" / "vae"
     log, checkpoint = folder / "log.jsonl", folder / "checkpoint.pt"
     process = start_training(tmp_path / "work", tmp_path / "out", "--minutes", "10")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (log.exists() and checkpoint.exists()):
         told = "" if process.poll() is None else process.stderr.read().decode()[-2000:]
         assert process.poll() is None and time.monotonic() < deadline, told
@@ -635,7 +640,7 @@ def test_kill_nine_loses_nothing_but_the_last_seconds(tmp_path):
     assert killed["step"] > 0 and not (tmp_path / "out" / "vae").exists()
     minutes = str((killed["elapsed"] + 3) / 60)
     process = start_training(tmp_path / "work", tmp_path / "out", "--minutes", minutes, "--resume")
-    assert process.wait(timeout=120) == 0, process.stderr.read().decode()[-2000:]
+    assert process.wait(timeout=600) == 0, process.stderr.read().decode()[-2000:]
     resumed = torch.load(checkpoint, weights_only=True)
     assert resumed["step"] > killed["step"] and resumed["elapsed"] > killed["elapsed"]
     rows = [json.loads(row) for row in log.read_text().splitlines()]
