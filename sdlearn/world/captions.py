@@ -11,6 +11,8 @@ PLACE_WORDS = {
     "desert": ("in the desert", "in a desert", "in the sandy desert"),
     "snow": ("in the snow", "in the snow", "in the white snow"),
     "sea": ("by the sea", "at the sea", "beside the sea"),
+    "forest": ("in the forest", "in a forest", "in the dark forest"),
+    "city": ("in the city", "in a city", "in the big city"),
 }
 TIME_WORDS = {
     "day": ("by day", "on a sunny day", "during the day"),

@@ -40,6 +40,8 @@ GROUND = {  # far band, near band, by daylight
     "desert": ((238, 196, 122), (226, 172, 94)),
     "snow": ((226, 238, 250), (246, 250, 255)),
     "sea": ((56, 142, 214), (244, 222, 164)),
+    "forest": ((78, 120, 62), (106, 136, 66)),
+    "city": ((158, 154, 158), (206, 196, 182)),
 }
 # the light of a time of day: every colour is blended with the first one, by the share
 TINT = {"day": ((0, 0, 0), 0.0), "night": ((22, 24, 72), 0.56), "sunset": ((186, 84, 96), 0.36)}
@@ -181,6 +183,40 @@ def _mountains(view: View, far: RGB) -> None:
         pen.shape((x - 10.5, white), (x, top), (x + 10.5, white), fill=far, edge=0)
 
 
+def _firs(view: View) -> None:
+    """A row of firs behind the forest's ground, low before a setting sun."""
+    green = view.lit((46, 104, 74), 0.7)
+    for i, height in enumerate((26, 34, 24, 32, 25, 35, 26)):
+        x, foot = 22 * i - 8 + 12 * view.phase, view.horizon - 6
+        h = 15 if view.time == "sunset" and abs(x - view.spot) < 16 else height
+        for base, top, half in ((0, 0.62, 12), (0.3, 0.82, 9.5), (0.58, 1, 7)):
+            y = foot + base * h
+            view.pen.shape((x - half, y), (x + half, y), (x, foot + top * h), fill=green, edge=0)
+
+
+def _houses(view: View) -> None:
+    """A row of houses with windows behind the city's ground, low before a setting sun."""
+    strength = TINT[view.time][1]
+    wall = view.lit(mix((142, 150, 180), INK, strength * 0.8), 0.5)
+    bright, share = (GLOW, 0.8) if view.time == "night" else (SKY[view.time][1], 0.45)
+    pane = mix(wall, bright, share)
+    for i, height in enumerate((20, 32, 24, 36, 18, 30, 22)):
+        x = 22 * i - 14 + 12 * view.phase
+        h = 8 if view.time == "sunset" and abs(x + 11 - view.spot) < 17 else height
+        y, odd = view.horizon + h, i % 2
+        front = mix(wall, INK, 0.1) if odd else wall
+        view.pen.box(x, view.horizon - 2, x + 22, y, fill=front, edge=0)
+        for dx, dy in ((3, 9), (12, 20)) if odd else ((12, 9), (3, 20)):
+            if dy < h:
+                view.pen.box(x + dx, y - dy, x + dx + 6.5, y - dy + 6, fill=pane, edge=0)
+
+
+def _pavement(view: View, far: RGB, near: RGB) -> None:
+    """A street and the pavement before it."""
+    view.pen.box(-2, -2, 130, view.horizon, fill=far, edge=0)
+    view.pen.box(-2, -2, 130, view.horizon - 14, fill=near, edge=0)
+
+
 def _water(view: View, far: RGB, near: RGB) -> None:
     """The sea with foam, and a beach before it."""
     pen, horizon, phase = view.pen, view.horizon, view.phase
@@ -225,8 +261,14 @@ def _background(scene: Scene, rng: np.random.Generator) -> Image.Image:
     far, near = (view.lit(colour) for colour in GROUND[scene.place])
     if scene.place == "snow":
         _mountains(view, far)
+    elif scene.place == "forest":
+        _firs(view)
+    elif scene.place == "city":
+        _houses(view)
     if scene.place == "sea":
         _water(view, far, near)
+    elif scene.place == "city":
+        _pavement(view, far, near)
     else:
         _hills(view, far, near, 150 if scene.place == "meadow" else 110)
     return canvas

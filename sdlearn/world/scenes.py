@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
-PLACES = ("meadow", "desert", "snow", "sea")
+PLACES = ("meadow", "desert", "snow", "sea", "forest", "city")
 TIMES = ("day", "night", "sunset")
 POSITIONS = ("left", "middle", "right")
 
@@ -24,6 +24,16 @@ HELD_OUT = frozenset(
         ("boat", "pink"),
         ("car", "purple"),
         ("tower", "green"),
+        ("dog", "blue"),
+        ("dragon", "pink"),
+        ("robot", "orange"),
+        ("castle", "yellow"),
+        ("duck", "purple"),
+        ("fish", "white"),
+        ("umbrella", "green"),
+        ("cake", "blue"),
+        ("butterfly", "red"),
+        ("ghost", "orange"),
     }
 )
 """(kind, colour) pairs that are never drawn for training: prompts for them show whether a model
