@@ -53,7 +53,7 @@ def test_picture_is_what_sample_makes(run, tmp_path, pipe):
         "--guidance",
         "3",
         "--negative",
-        "a dog",
+        "a zebra",
         "--sampler",
         "euler",
     )
@@ -61,7 +61,7 @@ def test_picture_is_what_sample_makes(run, tmp_path, pipe):
     alone = sample(
         pipe,
         "a cat",
-        negative_prompt="a dog",
+        negative_prompt="a zebra",
         num_inference_steps=3,
         guidance_scale=3.0,
         sampler="euler",

@@ -1,9 +1,11 @@
 """The picture-book world: what is said is what is drawn, nothing leaves the frame, nothing hides
 anything, and the held-out pairs stay out."""
 
+import json
 import re
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from textwrap import dedent
 
 import numpy as np
@@ -452,3 +454,17 @@ def test_a_mirrored_scene_has_left_and_right_exchanged_and_nothing_else():
             (t.kind, t.colour) for t in scene.things
         ]
         assert (other == scene) == all(t.position == "middle" for t in scene.things)
+
+
+def test_the_first_chapter_tells_this_world():
+    """The numbers and the words that chapter 00 gives of the world are those of the world."""
+    path = Path(__file__).resolve().parents[1] / "notebooks" / "00_first_image.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    told = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
+    numbers = {3: "three", 6: "six", 8: "eight", 20: "twenty"}
+    sizes = ((KINDS, "things"), (COLOURS, "colours"), (PLACES, "places"), (TIMES, "times of day"))
+    for words, what in sizes:
+        assert any(f"{numbers[len(words)]} {what}" in text for text in told), what
+    listed = [text for text in told if "The world knows" in text]
+    for word in (*KINDS, *COLOURS, *PLACES, *TIMES):
+        assert any(word in re.findall(r"[a-z]+", text) for text in listed), word
