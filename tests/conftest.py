@@ -8,6 +8,10 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 # a learner's own setting must not decide which model is tested
 os.environ.pop("SDLEARN_MODEL", None)
+# kernels that tests start find tests/small.py
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 import pytest
 import torch
@@ -53,7 +57,8 @@ def pytest_collection_modifyitems(config, items):
         if item.get_closest_marker("browser"):
             # the lab server, the browser and kernels
             item.add_marker(pytest.mark.allow_hosts(LOOPBACK))
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(group(item)))
     # Two workers: the long groups first, so that no worker sits idle at the end. One: the quick
     # tests first, so that a broken formula shows before a kernel has started.
     long = lambda item: any(map(item.get_closest_marker, ("notebooks", "browser")))  # noqa: E731

@@ -8,7 +8,11 @@ from labdrive import browser, lab, missing, new_page, run_all
 from test_lab import CELLS
 from test_pages import go, offline
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("site"),  # it is built once
+    pytest.mark.skipif(missing() is not None, reason=str(missing())),
+]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,11 @@ import pytest
 import sitekit
 from labdrive import browser, drag, missing, new_page, wait_until
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("site"),  # it is built once
+    pytest.mark.skipif(missing() is not None, reason=str(missing())),
+]
 
 SEEN = """async (control) => {
     const seen = [...control.querySelectorAll('.sd-frames > img')].filter((i) => i.offsetParent);
