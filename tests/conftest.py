@@ -80,3 +80,16 @@ def model_folder(pipe, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "random"
     pipe.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def live_page(model_folder, tmp_path_factory) -> Path:
+    """The live page of the tiny random pipeline; skipped where npm cannot fetch what it runs on."""
+    from tools import web_model
+
+    folder = tmp_path_factory.mktemp("live") / "page"
+    try:
+        web_model.export(folder, model_folder)
+    except web_model.Missing as reason:
+        pytest.skip(str(reason))
+    return folder

@@ -75,6 +75,7 @@ def executed():
             "__pycache__",
             "*.egg-info",
             "class-kit",
+            "node_modules",
         ),
     )
     cells = [

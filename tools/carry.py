@@ -39,6 +39,7 @@ LEFT_OUT = (
     "runs",
     "wheels",
     "site",
+    "node_modules",
     "class-kit",
     "__pycache__",
     ".ipynb_checkpoints",

@@ -180,12 +180,12 @@ def networks(pipe, judge) -> tuple[dict[str, bytes], list[dict]]:
 
 
 def find_judge(folder: Path):
-    """The judge that belongs to this model, or None where its world is not this copy's world."""
-    from sdlearn import judge
-
+    """The judge that belongs to this model, or None where it has none that fits this world."""
     try:
-        return judge.load_judge(folder)
-    except (FileNotFoundError, ValueError):
+        from sdlearn.judge import load_judge
+
+        return load_judge(folder)
+    except (ImportError, FileNotFoundError, ValueError):
         return None
 
 
@@ -346,6 +346,11 @@ def page_data(pipe, levels: list[dict], judged: bool) -> dict:
             "time": list(world.TIMES),
             "position": list(world.POSITIONS),
         },
+        "phrases": {
+            "position": dict(world.POSITION_WORDS),
+            "place": {place: words[0] for place, words in world.PLACE_WORDS.items()},
+            "time": {time: words[0] for time, words in world.TIME_WORDS.items()},
+        },
     }
 
 
@@ -358,7 +363,8 @@ def npm() -> None:
     Raises:
         Missing: without npm, or where it fails.
     """
-    if not (shutil.which("npm") and shutil.which("node")):
+    command = shutil.which("npm")
+    if command is None or shutil.which("node") is None:
         raise Missing("npm and node are not installed")
     pinned = json.loads((WEB / "package.json").read_text(encoding="utf-8"))["dependencies"]
     there = ORT / "package.json"
@@ -367,7 +373,7 @@ def npm() -> None:
         if version == pinned["onnxruntime-web"]:
             return
     done = subprocess.run(
-        [shutil.which("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+        [command, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
         cwd=WEB,
         capture_output=True,
         text=True,
@@ -392,9 +398,9 @@ def bundle(entry: str, *options: str) -> bytes:
 
 
 def ask_node(folder: Path, questions: list[dict]) -> list[dict]:
-    """Answers of the page's own modules in Node (web/node.mjs), one for each question."""
+    """Answers of the page's own modules in Node (web_node.mjs), one for each question."""
     done = subprocess.run(
-        ["node", str(WEB / "node.mjs"), str(folder)],
+        ["node", str(Path(__file__).with_name("web_node.mjs")), str(folder)],
         input=json.dumps(questions),
         capture_output=True,
         text=True,

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { gaussian } from '../web/noise.mjs';
 import { SAMPLERS, alphasCumprod } from '../web/samplers.mjs';
+import { compare, readPicture, readPrompt } from '../web/seen.mjs';
 import { Tokenizer } from '../web/text.mjs';
 import { find, notes } from '../web/words.mjs';
 
@@ -35,6 +36,10 @@ const answers = {
     const draw = gaussian(seed);
     return Array.from({ length: times }, () => [...draw(count)]);
   },
+  seen: ({ cases }) => cases.map(({ prompt, seen }) => {
+    const asked = readPrompt(prompt, page.world);
+    return { asked, ...compare(asked, seen, page.phrases) };
+  }),
   schedule: () => [...alphasCumprod(page.model.schedule)],
   /** A sampler's path with a made-up network that says half of what it sees. */
   path: async ({ sampler, steps, start, seed = 0 }) => {
@@ -59,7 +64,7 @@ const answers = {
       latents: [...last.prev],
       rgba: Buffer.from(data.buffer).toString('base64'),
       maps: [...last.maps],
-      judge: page.judged ? await sd.judge(pixels) : null,
+      seen: page.judged ? readPicture(await sd.judge(pixels), page.world) : null,
       seconds: { step: walked / options.steps / 1000, all: (performance.now() - begin) / 1000 },
     };
   },

@@ -4,9 +4,7 @@ import { keep, load } from './files.mjs';
 export class Engine {
   /** @param {Object} page the page's data */
   constructor(page) {
-    this.page = page;
-    this.number = 0;
-    this.ready = false;
+    Object.assign(this, { page, ready: false });
   }
 
   /** Ask the worker. `tell` hears each step of a run. */
@@ -57,10 +55,5 @@ export class Engine {
     const file = this.page.files.find((f) => f.later);
     this.judging ??= file ? this.open(file).then(() => true, () => false) : Promise.resolve(false);
     return this.judging;
-  }
-
-  /** A run; a newer one ends it, and it then gives null. */
-  run(number, prompt, options, every, tell) {
-    return this.ask('run', { number, prompt, options, every }, tell);
   }
 }

@@ -2,7 +2,7 @@
 import { Engine } from './engine.mjs';
 import { drawMap } from './map.mjs';
 import { alphasCumprod } from './samplers.mjs';
-import { asked, compare, read } from './seen.mjs';
+import { compare, readPicture, readPrompt } from './seen.mjs';
 import { Tokenizer } from './text.mjs';
 import { tour } from './tour.mjs';
 import { make, show, spotlight } from './view.mjs';
@@ -31,8 +31,9 @@ let looking = false;
 // ---- settings, links ---------------------------------------------------------------------------
 const FIELDS = { steps: 'num_inference_steps', guidance: 'guidance_scale', sampler: 'sampler' };
 const settings = () => ({ seed: Number($('seed').value), steps: Number($('steps').value),
-  guidance: Number($('guidance').value), sampler: $('sampler').value });
-const quickly = () => ({ seed: Number($('seed').value), ...Object.fromEntries(
+  guidance: Number($('guidance').value), sampler: $('sampler').value,
+  negative: $('negative').value });
+const quickly = () => ({ ...settings(), ...Object.fromEntries(
   Object.entries(FIELDS).map(([name, key]) => [name, page.quick[key]])) });
 
 function fillIn(wanted) {
@@ -99,9 +100,11 @@ async function draw(quick) {
     const run = { prompt: side.input.value, options, frames: [], end: null };
     side.canvas.classList.add('old');
     const every = quick ? 0 : 4;
-    const end = await engine.run(number, run.prompt, options, every, (step) => {
+    const wanted = { number, prompt: run.prompt, options, every }; // a newer run ends it: null
+    const end = await engine.ask('run', wanted, (step) => {
       if (number !== newest) return;
       run.frames.push(step);
+      run.stepped = (performance.now() - begin) / 1000;
       side.run = run;
       say(`${quick ? 'Quick picture' : 'Drawing'}: step ${step.index + 1} of ${options.steps}`);
       look(run.frames.length - 1);
@@ -110,32 +113,32 @@ async function draw(quick) {
     Object.assign(run, { end, seconds: (performance.now() - begin) / 1000 });
     side.canvas.classList.remove('old');
     look(options.steps);
-    if (!side.box.dataset.side || side === sides[0]) keepInStrip(run, side.canvas);
-    look();
+    keepInStrip(run, side.canvas);
     judge(side, run);
   }
   const seconds = ((performance.now() - begin) / 1000).toFixed(1);
   say(quick
     ? `Quick picture, ${options.steps} steps: ${seconds} s. Enter draws the full one.`
     : `${options.steps} steps: ${seconds} s. Move the slider to look back.`);
-  globalThis.lastRun = { quick, number, seconds: Number(seconds) }; // for measuring
+  const { stepped } = sides[0].run; // for tests and tools/web_bench.py
+  globalThis.lastRun = { quick, number, seconds: Number(seconds), step: stepped / options.steps };
 }
 async function judge(side, run) {
   if (!(await engine.judge()) || side.run !== run) return;
-  const found = read(await engine.ask('judge', { pixels: run.end.image.pixels }), page.world);
+  const chances = await engine.ask('judge', { pixels: run.end.image.pixels });
   if (side.run !== run) return;
-  const { lines, besides } = compare(asked(run.prompt, page.world), found);
+  const seen = readPicture(chances, page.world);
+  const { wishes, extra } = compare(readPrompt(run.prompt, page.world), seen, page.phrases);
   side.seen.replaceChildren(
-    make('ul', { ariaLabel: 'Asked and seen' }, ...lines.map(({ text, seen }) =>
-      make('li', { className: seen ? '' : 'miss' }, `${seen ? '✓' : '✗ missing:'} ${text}`))),
-    make('p', {}, `${besides.length ? `Also seen: ${besides.join(', ')}. ` : ''}`
-      + `Read by a second small network that knows only this world, ${
-        found.sure > 0.99 ? 'more than 99' : Math.round(100 * found.sure)} % sure.`));
+    make('ul', { ariaLabel: 'Asked and seen' }, ...wishes.map(({ text, there }) =>
+      make('li', { className: there ? '' : 'miss' }, `${there ? '✓' : '✗ missing:'} ${text}`))),
+    make('p', {}, `${extra.length ? `Not asked for, but seen: ${extra.join(', ')}. ` : ''}`
+      + 'Read from the picture by a second small network, which knows only this world; it is '
+      + `${seen.sure > 0.99 ? 'more than 99' : Math.round(100 * seen.sure)} % sure.`));
 }
-function keepInStrip({ prompt, options }, canvas) {
-  const text = `${prompt} (seed ${options.seed}, ${options.steps} steps)`;
-  addToStrip(text, canvas.toDataURL(), { prompt, ...options }, true);
-}
+const keepInStrip = ({ prompt, options }, canvas) => addToStrip(
+  `${prompt} (seed ${options.seed}, ${options.steps} steps)`, canvas.toDataURL(),
+  { prompt, ...options }, true);
 function addToStrip(text, src, wanted, first) {
   const item = make('button', { type: 'button' }, make('img', { src, alt: '' }), text);
   item.onclick = () => { fillIn(wanted); draw(false); };
@@ -266,6 +269,7 @@ $('first').textContent = page.chapters['00'].title;
 $('sampler').append(...page.samplers.map((name) => make('option', {}, name)));
 for (const { src, alt, wanted } of page.gallery) addToStrip(alt, src, wanted);
 fillIn({ seed: 0, ...Object.fromEntries(Object.entries(FIELDS).map(([name, key]) =>
-  [name, page.defaults[key]])), prompt: page.sentences[0], ...linked() });
+  [name, page.defaults[key]])), prompt: page.sentences[0] });
+fillIn(linked());
 chips();
 listen();

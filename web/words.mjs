@@ -50,13 +50,11 @@ function ofWord(word, { known, negations, numbers }) {
 /** @returns {{kind: string, word: string, suggestion?: string}[]} every note, in Python's order */
 export function find(prompt, tokenizer, data) {
   if (!prompt.trim()) return [{ kind: 'empty', word: '' }];
-  const found = [];
   const pieces = tokenizer.pieces(prompt);
   const room = tokenizer.length - 2;
-  if (pieces.length > room) {
-    const lost = pieces.slice(room).join('').replaceAll('</w>', ' ').trim().slice(0, 60);
-    found.push({ kind: 'long', word: lost, count: pieces.length });
-  }
+  const lost = pieces.slice(room).join('').replaceAll('</w>', ' ').trim().slice(0, 60);
+  const long = lost ? [{ kind: 'long', word: lost, count: pieces.length }] : [];
+  const found = [];
   let text = prompt.slice(0, 2000);
   const weight = text.match(/\([^()]*:\s*[\d.]+\s*\)|\(\(|\[\[/);
   if (weight) {
@@ -65,16 +63,18 @@ export function find(prompt, tokenizer, data) {
   }
   const words = wordsOf(text);
   found.push(...words.map((word) => ofWord(word, data)).filter(Boolean));
-  const base = (word) => singular(word, data.known);
-  const things = words.filter((w) => data.kinds.includes(w) || data.kinds.includes(base(w)));
+  const among = (list) => words.filter((word) =>
+    list.includes(word) || list.includes(singular(word, data.known)));
+  const things = among(data.kinds);
   if (things.length > 2) found.push({ kind: 'third', word: things[2] });
   const symbols = [...new Set(text)].filter((c) =>
     !/[\p{L}\p{N}]/u.test(c) && !data.punctuation.includes(c));
-  if (symbols.length) found.push({ kind: 'symbol', word: symbols.slice(0, 12).join('') });
-  if (!words.some((w) => data.told.includes(w) || data.told.includes(base(w)))) {
+  if (!found.length && !among(data.told).length) {
     found.push({ kind: 'nothing', word: text.trim().slice(0, 60) });
+  } else if (symbols.length) {
+    found.push({ kind: 'symbol', word: symbols.slice(0, 12).join('') });
   }
-  return found;
+  return [...long, ...found];
 }
 
 /** One sentence for each kind of note, as the notebook says them. @returns {string[]} */

@@ -1,1 +1,0 @@
-"""Measuring a trained Tiny SD: ``python -m sdlearn.measure {evaluate,grid,edits}``."""
