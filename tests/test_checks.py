@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from setuptools import find_packages
 
 from sdlearn import checks, noising
 from sdlearn.chapters import ch00, ch01, ch02, ch03, ch04, ch05, ch06  # noqa: F401
@@ -626,9 +627,11 @@ def test_a_chapter_is_found_by_its_number_alone():
 def test_every_package_is_installed():
     """A wheel holds all packages, so that a solution finds its chapter without the repository."""
     root = Path(__file__).resolve().parents[1]
-    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    there = {".".join(path.parent.relative_to(root).parts) for path in root.glob("sdlearn/**/*.py")}
-    assert set(listed) == there
+    told = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    listed = find_packages(root, include=told["packages"]["find"]["include"])
+    paths = [*root.glob("sdlearn/**/*.py"), *root.glob("sdlearn/**/*.js")]
+    assert set(listed) == {".".join(path.parent.relative_to(root).parts) for path in paths}
+    assert {"*.js", "*.css"} <= set(told["package-data"]["*"]), "what the controls are drawn by"
 
 
 def test_solutions_need_nothing_of_the_repository(tmp_path):

@@ -7,12 +7,17 @@ executed notebook into HTML, which `site_assets/site.js` moves.
 
 from __future__ import annotations
 
+import base64
 import gc
 import html
+import io
 import itertools
 import math
 import re
 from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
 
 from tools.notebooks import WIDGET
 
@@ -43,6 +48,7 @@ def precompute(limit: int = LIMIT) -> None:
             control.wait()
         elif isinstance(control, widgets.MaskCanvas):
             control.run()
+            control.wait()
         else:
             grids[control.model_id] = sweep(control, limit)
     display({GRIDS: grids}, raw=True)
@@ -51,6 +57,8 @@ def precompute(limit: int = LIMIT) -> None:
 def sweep(control, limit: int) -> dict:
     """The pages of a LivePicture over a grid of at most about ``limit`` places, its present place
     among them."""
+    control.packed = True  # these pictures stay
+    control.forget()
     axes = [(c, *_places(c)) for c in control.controls.values()]
     axes = [(c, labels, now, values) for c, labels, now, values in axes if len(values) > 1]
     count = [len(values) for *_, values in axes]
@@ -172,17 +180,15 @@ class Frozen:
             kind = state["_model_name"]
             if kind == "TabModel":
                 parts.append(self._deck(part))
-            elif kind == "ButtonModel":
-                said = said or "With Python you type your own sentence"
-            elif "sd-mask-stage" in state.get("_dom_classes", []):
+            elif kind == "AnyModel" and "bits" in state:
                 said = "With Python you draw the mask with the mouse, and type your own sentence"
-                parts.append(
-                    '<div class="sd-picture sd-mask-stage">'
-                    + "".join(self.states[k]["value"] for k in self._children(part))
-                    + "</div>"
-                )
-            elif kind in ("TextModel", "BoundedIntTextModel", "BoundedFloatTextModel"):
-                settings.append((state["description"], state["value"]))
+                parts += _drawn_on(state)
+                settings += [("Prompt", state["prompt"])] if state["asks"] else []
+            elif kind == "AnyModel":
+                said = "With Python you type your own sentence"
+                parts += _sampled(state)
+                named = ("Prompt", "Seed", "Steps", "Guidance")
+                settings += [(name, state[name.lower()]) for name in named]
             elif (
                 kind == "HTMLModel" and "<img" in state["value"] and "<style" not in state["value"]
             ):
@@ -197,11 +203,7 @@ class Frozen:
         """The parts of a control in the order they are seen; a deck is one part."""
         for child in self._children(key):
             yield child
-            if self.states[child]["_model_name"] in (
-                "VBoxModel",
-                "HBoxModel",
-                "BoxModel",
-            ) and "sd-mask-stage" not in self.states[child].get("_dom_classes", []):
+            if self.states[child]["_model_name"] in ("VBoxModel", "HBoxModel", "BoxModel"):
                 yield from self._walk(child)
 
     def _deck(self, key: str) -> str:
@@ -239,6 +241,39 @@ class Frozen:
         else:
             note = ""
         return _box(_settings(fixed) + _scrubber(axes, grid["pages"]), note)
+
+
+def _img(shown: dict, size: int) -> str:
+    alt = html.escape(shown["alt"], quote=True)
+    return f'<img alt="{alt}" width="{size}" src="{shown["src"]}">'
+
+
+def _sampled(state: dict) -> list[str]:
+    """A PromptPanel: the steps of its last picture, or the picture it shows."""
+    frames, size = state["frames"], state["size"]
+    if not frames.get("srcs"):
+        return [f'<div class="sd-picture">{_img(state["shown"], size)}</div>']
+    pairs = zip(frames["srcs"], frames["alts"], strict=True)
+    pages = [_img({"src": src, "alt": alt}, size) for src, alt in pairs]
+    return [_scrubber([Axis("Step", frames["labels"], len(pages) - 1)], pages)]
+
+
+def _png(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _drawn_on(state: dict) -> list[str]:
+    """A MaskCanvas: the picture under its mask, and what was painted."""
+    bits = np.array([bit == "1" for bit in state["bits"]]).reshape(state["rows"], state["columns"])
+    light = np.where(np.add.outer(*map(np.arange, bits.shape)) % 2, 255, 30).astype(np.uint8)
+    veil = Image.fromarray(np.dstack([light] * 3 + [np.uint8(185) * bits]))
+    echo = f'<img class="sd-mask-echo" alt="" src="{_png(veil)}">'
+    under = f'<div class="sd-picture sd-mask-stage">{_img(state, state["size"])}{echo}</div>'
+    if not state["result"]:
+        return [under]
+    return [under, f'<div class="sd-picture">{_img(state["result"], state["size"])}</div>']
 
 
 def _settings(pairs) -> str:

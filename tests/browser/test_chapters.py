@@ -163,18 +163,15 @@ def move(page, control: str, name: str) -> list[str]:
     page.locator(control).evaluate("(control) => control.scrollIntoView({block: 'center'})")
     photograph(page, f"{place}-before")
     faults = []
-    if page.locator(f"{control} button", has_text="Generate").count():
-        faults += generate(page, control)
-    if page.locator(f"{control} canvas").count():
-        faults += paint(page, control)
+    for button, use in (("Generate", generate), ("Repaint", paint)):
+        if page.locator(f"{control} button", has_text=button).count():
+            faults += [f"{where} {fault}" for fault in use(page, control)]
+            photograph(page, f"{place}-after")
+            return faults + said_no(page, control, where)
     bring(page, control)
     parts = page.locator(control).locator(
         ".noUi-handle:visible, .widget-toggle-button:visible, select:visible, "
         "input[type=checkbox]:visible, input[type=text]:visible"
-    )
-    inside_panel = (
-        page.locator(f"{control} button", has_text="Generate").count()
-        + page.locator(f"{control} canvas").count()
     )
     moved, still = 0, []
     for i in range(parts.count()):
@@ -183,8 +180,6 @@ def move(page, control: str, name: str) -> list[str]:
             "(e) => e.classList.contains('noUi-handle') ? 'slider' : e.tagName === 'BUTTON' ? "
             "'button' : e.tagName === 'SELECT' ? 'choice' : e.type"
         )
-        if inside_panel and kind != "slider":
-            continue  # generate and paint have used them
         label = part.evaluate(
             "(e) => e.getAttribute('aria-label') || e.textContent || "
             "e.closest('.jupyter-widgets').querySelector('.widget-label')?.textContent || "
@@ -207,12 +202,13 @@ def move(page, control: str, name: str) -> list[str]:
         faults.append(f"{where} there is nothing to move")
     elif not by_mouse(page, control):
         faults.append(f"{where} moved by mouse: the picture stays")
-    faults += [
-        f"{where} {text}"
-        for text in page.locator(f"{control} .sd-status").all_inner_texts()
-        if "Not possible" in text
-    ]
-    return faults
+    return faults + said_no(page, control, where)
+
+
+def said_no(page, control: str, where: str) -> list[str]:
+    """What a control says it could not do."""
+    said = page.locator(f"{control} .sd-status").all_inner_texts()
+    return [f"{where} {text}" for text in said if "Not possible" in text]
 
 
 def seen(page, control: str) -> str:
@@ -307,12 +303,22 @@ def generate(page, control: str) -> list[str]:
         timeout=LOOP_SECONDS,
     )
     bring(page, control)
-    alt = panel.locator("img:visible").get_attribute("alt")
-    return (
-        []
-        if alt == "Step 8 of 8: a blue boat by the sea by day"
-        else [f"after Generate the picture is {alt!r}"]
-    )
+    faults = []
+    alt = panel.locator(".sd-frame img:visible").first.get_attribute("alt")
+    if alt != "a blue boat by the sea by day (seed 3, 8 steps)":
+        faults.append(f"after Generate the picture is {alt!r}")
+    steps = panel.get_by_label("Step", exact=True)
+    steps.wait_for(state="visible")
+    for act, what in (
+        (lambda: steps.press("ArrowLeft"), "a step back by keyboard: the picture stays"),
+        (lambda: panel.locator(".sd-read button").nth(1).hover(), "a word is not lit up"),
+        (lambda: panel.locator(".sd-read button").nth(2).focus(), "nor by keyboard"),
+    ):
+        before = seen(page, control)
+        act()
+        if not changes(page, control, before):
+            faults.append(what)
+    return faults
 
 
 def paint(page, control: str) -> list[str]:

@@ -263,13 +263,68 @@ def test_prompt_by_keyboard_then_scrub(page):
     page.locator(".t-panel button", has_text="Generate").press("Enter")
     wait_until(lambda: "Done: 4 steps" in status(page), "the picture is finished")
     bring(page, ".t-panel")
-    assert alt(page, ".t-panel") == "Step 4 of 4: a blue cat"
-    before = look(page, ".t-panel")
-    handles(page, ".t-panel").press("ArrowLeft")
+    assert alt(page, ".t-panel") == "a blue cat (seed 0, 4 steps)"
+    before, step = look(page, ".t-panel"), page.locator(".t-panel input[type=range]")
+    step.wait_for(state="visible")
+    step.press("ArrowLeft")
     wait_until_changed(page, ".t-panel", before)
     assert alt(page, ".t-panel").startswith("Step 3 of 4, ")
-    handles(page, ".t-panel").press("ArrowRight")
-    wait_until_back(page, ".t-panel", before)
+    step.press("ArrowRight")
+    assert alt(page, ".t-panel") == "Step 4 of 4: a blue cat"
+
+
+def test_enter_generates_and_the_picture_says_its_sentence(page):
+    field = page.locator(".t-panel").get_by_label("Prompt", exact=True)
+    field.fill("a red cat")
+    field.press("Enter")
+    wait_until(lambda: "seed 0, 4 steps" in alt(page, ".t-panel").lower(), "the full picture")
+    assert alt(page, ".t-panel").startswith("a red cat")
+    told = page.locator(".t-panel .sd-told")
+    assert told.inner_text().split("\n")[0].split() == ["a", "red", "cat"]
+    wait_until(lambda: "Done" in status(page), "it is done")
+    page.locator(".t-panel").get_by_label("Draw while I type").uncheck()
+    field.fill("a red cat at night")
+    picture = page.locator(".t-panel .sd-stage figure").nth(1)
+    wait_until(lambda: "sd-late" in picture.get_attribute("class"), "an old picture is dimmed")
+    page.locator(".t-panel").get_by_label("Draw while I type").check()
+
+
+def test_typing_draws_a_quick_picture(page):
+    field = page.locator(".t-panel").get_by_label("Prompt", exact=True)
+    field.fill("a pink flower")
+    wait_until(lambda: alt(page, ".t-panel").startswith("a pink flower (seed 0, a quick"), "drawn")
+
+
+def test_words_are_marked_and_suggestions_taken(page):
+    field = page.locator(".t-panel").get_by_label("Prompt", exact=True)
+    field.fill("a red hous in the moon")
+    marks = page.locator(".t-panel .sd-mark")
+    wait_until(lambda: marks.count() == 6, "every word has a mark")
+    kinds = [marks.nth(i).get_attribute("data-kind") for i in range(6)]
+    assert kinds == ["known", "known", "unknown", "known", "known", "unknown"]
+    page.get_by_label("Take house instead of hous").press("Enter")
+    assert field.input_value() == "a red house in the moon"
+
+
+def test_a_result_is_brought_back_by_keyboard(page):
+    field = page.locator(".t-panel").get_by_label("Prompt", exact=True)
+    back = page.get_by_label("Bring back: a blue cat, seed 0")
+    back.press("Enter")
+    wait_until(lambda: field.input_value() == "a blue cat", "its sentence is back")
+    assert alt(page, ".t-panel").startswith("a blue cat (seed 0, 4 steps")
+
+
+@pytest.mark.parametrize("text", ["", "abc", "-1"])
+def test_a_number_that_is_none_is_refused_in_words(page, text):
+    seed = page.locator(".t-panel").get_by_label("Seed", exact=True)
+    seed.fill(text)
+    seed.press("Tab")
+    assert seed.get_attribute("aria-invalid") == "true"
+    page.locator(".t-panel button", has_text="Generate").click()
+    assert "Seed is a whole number from 0" in status(page)
+    seed.fill("0")
+    seed.press("Tab")
+    assert seed.get_attribute("aria-invalid") == "false"
 
 
 def test_prompt_by_mouse_and_stop(page):
@@ -279,7 +334,8 @@ def test_prompt_by_mouse_and_stop(page):
     page.locator(".t-panel button", has_text="Generate").click()
     stop = page.locator(".t-panel button", has_text="Stop")
     wait_until(lambda: stop.is_enabled(), "Stop can be pressed")
-    page.locator(".t-panel .widget-label", has_text="Step 3").wait_for()  # it is well under way
+    # it is well under way
+    page.wait_for_function("() => document.querySelector('.t-panel progress').value >= 3")
     stop.click()
     wait_until(lambda: "Stopped after step" in status(page), "Stop is heard")
     done = int(
