@@ -13,7 +13,6 @@ from PIL import Image
 from sdlearn import compression, editing, models, sampling, text, world
 from sdlearn.noising import Schedule, add_noise
 from sdlearn.prediction import x0_from_epsilon
-from sdlearn.training import edits, judge
 
 SCHEDULE = Schedule.named()
 ABAR = SCHEDULE.alphas_cumprod
@@ -466,44 +465,6 @@ def test_gif_runs_there_and_back(tmp_path):
     assert seen == pytest.approx([0, 20, 40, 60, 80, 60, 40, 20], abs=2)
     with Image.open(editing.save_gif(frames, tmp_path / "once.gif", back=False)) as gif:
         assert gif.n_frames == 5
-
-
-# ------------------------------------------------------------------------ measured over many scenes
-
-
-def test_measured_tasks_are_what_they_say():
-    """The mask frees the side of the second thing and no pixel of the first; a new colour is
-    another one, and one that training drew."""
-    for i in range(40):
-        two = world.sample_scene(np.random.default_rng(i), things=2)
-        one, other = edits.fewer(two), edits.recoloured(two, np.random.default_rng(i))
-        light = np.asarray(edits.side_mask(two.things[1].position)) > 0
-        changed = (
-            np.asarray(world.draw(two, seed=i), int) != np.asarray(world.draw(other, seed=i), int)
-        ).any(-1)
-        assert changed.any() and not changed[~light].any(), (
-            "the recoloured thing lies inside the mask"
-        )
-        assert one.things == two.things[:1] and not other.held_out
-        assert (
-            other.things[0] == two.things[0]
-            and other.things[1].colour != two.things[1].colour
-            and other.things[1].kind == two.things[1].kind
-        )
-
-
-def test_measurement_counts_every_scene(pipe):
-    settings = edits.EditsSettings(steps=1, batch=2)
-    scenes = [world.sample_scene(np.random.default_rng(i), things=2) for i in range(3)]
-    torch.manual_seed(0)
-    result = edits.measure(pipe, judge.Judge().eval(), settings, scenes)
-    assert {entry["n"] for part in result.values() for entry in part.values()} == {3}
-    assert set(result["right"]) >= {"drawn", "add", "erase", "retold"} and all(
-        0 <= e["low"] <= e["value"] <= e["high"] <= 100 for e in result["right"].values()
-    )
-    assert result["psnr_outside"]["add"]["value"] == pytest.approx(
-        result["psnr_outside"]["autoencoder"]["value"], abs=3
-    )
 
 
 def test_psnr_outside_a_mask():

@@ -81,11 +81,10 @@ print(sdlearn.__file__)
 for module in pkgutil.walk_packages(sdlearn.__path__, "sdlearn."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-from sdlearn import costs, hub
-from sdlearn.training import judge
+from sdlearn import costs, hub, judge
 assert (hub.TINY_SD / "model_index.json").exists() and (hub.TINY_SD / "evaluation.json").exists()
 assert costs.committed() is not None, "the measured GPU figures"
-assert judge.Judge is not None
+judge.load_judge()
 """
     assert python("-c", code).split()[0] == str(installed / "sdlearn" / "__init__.py")
 

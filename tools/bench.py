@@ -1,7 +1,7 @@
 """Measure the course on this machine: ``python run.py bench [--json] [--readme] [--no-notebooks]``.
 
 Prints each figure beside the least that is promised and what is aimed at. Quality is read from what
-``python -m sdlearn.training evaluate`` measured.
+``python -m sdlearn.measure evaluate`` measured.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def parts_and_controls(pipe) -> Iterator[Row]:
 def quality(folder: Path = hub.TINY_SD) -> Iterator[Row]:
     path = folder / "evaluation.json"
     if not path.exists():
-        print("Quality is not measured yet: python -m sdlearn.training evaluate", file=sys.stderr)
+        print("Quality is not measured yet: python -m sdlearn.measure evaluate", file=sys.stderr)
         return
     found = json.loads(path.read_text())
     yield Row(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CORE_LINES = 2600  # code lines of sdlearn without BESIDE
-BESIDE = ("training", "measure", "chapters", "world", "web")  # counted apart
+BESIDE = ("training", "measure", "judge", "chapters", "world", "web")  # counted apart
 LONGEST = 50  # lines of a function, its docstring included
 POSITIONAL = 6
 # Who may import whom: a module imports from its own row or from rows above it.
@@ -20,6 +20,7 @@ ROWS = (
     ("__init__", "quick", "notebooks", "world", "noising", "models", "memory", "folders", "inputs"),
     ("hub",),
     ("compression", "text", "costs"),
+    ("judge",),
     ("prediction",),
     ("sampling", "cascade", "distillation"),
     ("editing",),

@@ -1,68 +1,61 @@
-"""``python -m sdlearn.training {tokenizer,clip,vae,decoder,unet,judge,evaluate,all} [--minutes M] [--device D] [--resume] ...``"""
+"""``python -m sdlearn.training {tokenizer,clip,vae,unet,judge,all} [--minutes M] ...``"""
 
 from __future__ import annotations
 
-import argparse
+import shlex
 import sys
-from dataclasses import MISSING, fields
 from importlib import import_module
+from typing import Any
+
+from sdlearn.training.options import parse
 
 STAGES = {
     "tokenizer": "TokenizerSettings",
     "clip": "CLIPSettings",
     "vae": "VAESettings",
-    "decoder": "DecoderSettings",
     "unet": "UNetSettings",
     "judge": "JudgeSettings",
-    "evaluate": "EvaluateSettings",
-    "edits": "EditsSettings",
 }
 
 
-def settings_for(stage: str, argv: list[str], shared: argparse.ArgumentParser | None = None):
-    """Each field of a stage's dataclass is an option: ``--batch 32``, ``--resume``."""
+def settings_for(stage: str, argv: list[str]) -> Any:
+    """The settings of a stage from command-line arguments."""
     cls = getattr(import_module(f"sdlearn.training.{stage}"), STAGES[stage])
-    parser = argparse.ArgumentParser(
-        prog=f"python -m sdlearn.training {stage}",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    for field in fields(cls):
-        option = "--" + field.name.replace("_", "-")
-        if field.type in ("bool", bool):
-            parser.add_argument(
-                option, action=argparse.BooleanOptionalAction, default=field.default
-            )
-        else:
-            kind = {"int": int, "float": float}.get(str(field.type), str)
-            parser.add_argument(
-                option, type=kind, default=None if field.default is MISSING else field.default
-            )
-    return cls(**vars(parser.parse_args(argv)))
+    return parse(cls, argv, f"python -m sdlearn.training {stage}")
+
+
+def to_go_on(argv: list[str]) -> str:
+    """The command that goes on with a training: the one that was given, with --resume."""
+    options = [word for word in argv if word not in ("--resume", "--no-resume")]
+    return shlex.join(["python", "-m", "sdlearn.training", *options, "--resume"])
 
 
 def main(argv: list[str]) -> int:
+    """Run one stage or all; 0 if it ended well."""
     if not argv or argv[0] not in [*STAGES, "all"]:
         print(
-            f"usage: python -m sdlearn.training {{{','.join([*STAGES, 'all'])}}} [--minutes M] [--device D] [--resume]; --help after a stage lists its settings"
+            f"usage: python -m sdlearn.training {{{','.join([*STAGES, 'all'])}}} [--minutes M] "
+            "[--out FOLDER] [--device D] [--resume]; --help after a stage lists its settings"
         )
         return 0 if argv and argv[0] in ("-h", "--help") else 2
-    stages = (
-        ["tokenizer", "clip", "vae", "unet", "judge", "evaluate", "edits"]
-        if argv[0] == "all"
-        else [argv[0]]
-    )
+    stages = [*STAGES] if argv[0] == "all" else [argv[0]]
     for stage in stages:
         settings = settings_for(stage, argv[1:])
         try:
-            import_module(f"sdlearn.training.{stage}").train(settings)
+            train = getattr(import_module(f"sdlearn.training.{stage}"), f"train_{stage}")
+            train(settings)
         except KeyboardInterrupt:
-            print(
-                f"\nStopped. `python -m sdlearn.training {stage} --resume` goes on from the last checkpoint in {settings.work}/{stage}."
-            )
+            print(f"\nStopped. This goes on from the last checkpoint:\n{to_go_on(argv)}")
             return 130
-        except (FileNotFoundError, FloatingPointError, ValueError) as error:
+        except (FileNotFoundError, ValueError) as error:
             print(error, file=sys.stderr)
             return 1
+        except (FloatingPointError, OSError) as error:
+            print(f"{error}\nTo go on from the last checkpoint:\n{to_go_on(argv)}", file=sys.stderr)
+            return 1
+    if argv[0] == "all":
+        out = shlex.quote(settings.out)
+        print(f"To measure it: python -m sdlearn.measure evaluate --model {out} --out {out}")
     return 0
 
 

@@ -1,29 +1,47 @@
-"""Drawn pictures and captions for the trainers: made once, kept as one plain array on disk, recovered by number."""
+"""Drawn pictures and captions for the trainers: made once, kept on disk, found by number.
+
+In training they lie in memory as tensors: pictures as bytes, captions as token ids.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
+from filelock import FileLock
 from tqdm.auto import tqdm
 
 from sdlearn import world
+from sdlearn.training.common import fingerprint_of_text, kept_file
 
 SPLITS = {
     "train": (0, 0),
     "mirrored": (0, 0),
-    "altered": (0, 0),
     "seen": (1, 0),
     "held_out": (2, 1),
     "judge": (3, 3),
 }
-"""Name -> (seed, every how many-th scene has a held-out pair; 0 is none). Tiny SD trains on ``train`` and on its twins
-before the same background: ``mirrored``, with left and right exchanged, and ``altered``, with other colours. ``seen`` differs
-from ``train`` only in the seed and ``held_out`` in the pairs too. The judge, who must recognise every pair, learns on ``judge``."""
+"""Name -> (seed, every how many-th scene has a held-out pair; 0 is none).
+
+Tiny SD trains on ``train`` and on ``mirrored``, the same scenes before the same background with
+left and right exchanged. ``seen`` differs from ``train`` only in the seed and ``held_out`` in the
+pairs too. The judge, who must recognize every pair, learns on ``judge``."""
+
+SIDE = 128  # pixels
+WORDINGS = 9
+"""Captions of a scene: the plain one, then six in any wording, then two that name the sides."""
+ANY_WORDING = np.arange(7)
+WITH_SIDES = np.array([0, 7, 8])
+TOKENS = 77
 
 
 def scene(split: str, index: int) -> world.Scene:
@@ -32,93 +50,159 @@ def scene(split: str, index: int) -> world.Scene:
     drawn = world.sample_scene(
         np.random.default_rng([seed, index]), held_out=bool(every) and index % every == 0
     )
-    twin = {
-        "mirrored": mirror,
-        "altered": lambda one: alter(one, np.random.default_rng([seed, index, 1])),
-    }
-    return twin[split](drawn) if split in twin else drawn
+    return world.mirror(drawn) if split == "mirrored" else drawn
 
 
-def mirror(scene: world.Scene) -> world.Scene:
-    """The same scene with left and right exchanged."""
-    other = {"left": "right", "middle": "middle", "right": "left"}
-    return replace(
-        scene, things=tuple(replace(t, position=other[t.position]) for t in scene.things)
-    )
+def drawn_picture(split: str, index: int) -> np.ndarray:
+    """Its picture, uint8 of shape (128, 128, 3)."""
+    seed = 1_000_003 * SPLITS[split][0] + index
+    return np.asarray(world.draw(scene(split, index), SIDE, seed=seed))
 
 
-def alter(scene: world.Scene, rng: np.random.Generator) -> world.Scene:
-    """The same scene with the colours of its two things exchanged, or with one thing of another colour or (as often) of another kind; never with a held-out pair.
-
-    Where an exchange would change nothing or make a held-out pair, both things take other colours.
-    """
-
-    def other(thing: world.Thing, part: str, words: tuple[str, ...]) -> world.Thing:
-        choices = [replace(thing, **{part: word}) for word in words if word != getattr(thing, part)]
-        choices = [c for c in choices if not c.held_out]
-        return choices[rng.integers(len(choices))]
-
-    if len(scene.things) == 1:
-        part, words = (("colour", world.COLOURS), ("kind", world.KINDS))[rng.integers(2)]
-        return replace(scene, things=(other(scene.things[0], part, words),))
-    a, b = scene.things
-    swapped = replace(scene, things=(replace(a, colour=b.colour), replace(b, colour=a.colour)))
-    if a.colour != b.colour and not swapped.held_out:
-        return swapped
-    return replace(
-        scene, things=tuple(other(thing, "colour", world.COLOURS) for thing in scene.things)
-    )
-
-
-def telling(scene: world.Scene, rng: np.random.Generator) -> str:
-    """A caption that says of each thing its colour, and where things are."""
+def caption_with_sides(scene: world.Scene, rng: np.random.Generator) -> str:
+    """A caption in any wording that says of each thing its colour, and where things are."""
     while True:
         said = world.caption(scene, rng)
-        if any(word in said.split() for word in world.POSITIONS) and all(
-            f"{t.colour} {t.kind}" in said for t in scene.things
-        ):
+        named = all(f"{t.colour} {t.kind}" in said for t in scene.things)
+        if named and any(word in said.split() for word in world.POSITIONS):
             return said
 
 
-def picture(split: str, index: int, size: int = 128) -> np.ndarray:
-    """Its picture, uint8 of shape (size, size, 3)."""
-    return np.asarray(
-        world.draw(scene(split, index), size, seed=1_000_003 * SPLITS[split][0] + index)
-    )
+def captions(split: str, index: int) -> list[str]:
+    """The :data:`WORDINGS` captions of a scene, always the same ones."""
+    one, rng = scene(split, index), np.random.default_rng([77, index, len(split)])
+    said = [world.caption(one)] + [world.caption(one, rng) for _ in ANY_WORDING[1:]]
+    return said + [caption_with_sides(one, rng) for _ in range(WORDINGS - len(ANY_WORDING))]
 
 
-def _block(job: tuple[str, int, int]) -> np.ndarray:
+def _end_with_parent() -> None:
+    """Let a worker end when the process that started it is gone, killed or not."""
+
+    def watch() -> None:
+        wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _picture_block(job: tuple[str, int, int]) -> np.ndarray:
     split, start, stop = job
-    return np.stack([picture(split, i) for i in range(start, stop)])
+    return np.stack([drawn_picture(split, i) for i in range(start, stop)])
+
+
+def _caption_block(job: tuple[str, int, int]) -> list[str]:
+    split, start, stop = job
+    return [said for i in range(start, stop) for said in captions(split, i)]
+
+
+def in_blocks(work: Callable, split: str, count: int, what: str) -> Iterable:
+    """``work((split, start, stop))`` for blocks of 250 scenes, by all cores, in order."""
+    jobs = [(split, i, min(i + 250, count)) for i in range(0, count, 250)]
+    with ProcessPoolExecutor(initializer=_end_with_parent) as pool:
+        try:
+            yield from tqdm(pool.map(work, jobs), total=len(jobs), desc=f"{what} {split}")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _rows_of(path: Path) -> int:
+    """How many pictures the array in a file has, 0 where it is none of pictures or not whole."""
+    try:
+        array = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return 0
+    fits = array.shape[1:] == (SIDE, SIDE, 3) and array.dtype == np.uint8
+    return len(array) if fits else 0
 
 
 def pictures(split: str, count: int, work: str | Path) -> np.ndarray:
-    """The first ``count`` pictures of a split as a read-only uint8 array (count, 128, 128, 3), drawn on the first call.
+    """The first ``count`` pictures of a split: read-only uint8 (count, 128, 128, 3).
 
-    About 3 ms and 49 kB a picture; drawn by all cores into ``work``, so 20,000 take half a minute on two cores.
+    Drawn on the first call, by all cores, into ``work``: about 3 ms and 49 kB a picture, so
+    20,000 take half a minute on two cores. Two processes that want the same do not draw twice.
+
+    Raises:
+        OSError: if the disk is full; nothing half-written stays.
     """
-    path = Path(work) / f"pictures_{split}_{count}.npy"
-    larger = [
-        p for p in Path(work).glob(f"pictures_{split}_*.npy") if int(p.stem.split("_")[-1]) >= count
-    ]
-    if larger:  # pictures are numbered, so the first ones of a longer row are the same
-        return np.load(larger[0], mmap_mode="r")[:count]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(work)
+    work.mkdir(parents=True, exist_ok=True)
+    with FileLock(work / f".pictures_{split}.lock"):
+        path = _drawn(split, count, work)
+        if path is None:
+            path = work / f"pictures_{split}_{count}.npy"
+            blocks = in_blocks(_picture_block, split, count, "drawing")
+            write_rows(path, (count, SIDE, SIDE, 3), blocks)
+    return np.load(path, mmap_mode="r")[:count]
+
+
+def are_drawn(split: str, count: int, work: str | Path) -> bool:
+    """Whether the first ``count`` pictures of a split lie in ``work`` already."""
+    return _drawn(split, count, Path(work)) is not None
+
+
+def _drawn(split: str, count: int, work: Path) -> Path | None:
+    """A file with at least that many pictures: they are numbered, so the first ones of a longer
+    row are the same. What is no whole array of pictures is passed over."""
+    for path in sorted(work.iterdir()) if work.is_dir() else ():
+        found = re.fullmatch(rf"pictures_{split}_(\d+)\.npy", path.name)
+        if found and int(found[1]) >= count and _rows_of(path) >= count:
+            return path
+    return None
+
+
+def write_rows(path: Path, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> None:
+    """Write uint8 blocks of rows one after another into one ``.npy`` file, whole or not at all.
+
+    By plain writes: a full disk is then an error with a name, where a memory map would end the
+    process.
+    """
     new = path.with_suffix(".new")
-    array = open_memmap(new, mode="w+", dtype=np.uint8, shape=(count, 128, 128, 3))
-    jobs = [(split, i, min(i + 250, count)) for i in range(0, count, 250)]
-    with ProcessPoolExecutor() as pool:
-        for job, block in zip(
-            jobs,
-            tqdm(pool.map(_block, jobs), total=len(jobs), desc=f"drawing {split}"),
-            strict=True,
-        ):
-            array[job[1] : job[2]] = block
-    array.flush()
-    new.replace(path)
-    return np.load(path, mmap_mode="r")
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    try:
+        with new.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for block in blocks:
+                file.write(block.tobytes())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
-def to_tensor(pixels: np.ndarray) -> torch.Tensor:
-    """uint8 (..., H, W, 3) -> float (..., 3, H, W) between -1 and 1, the range Stable Diffusion's autoencoder uses."""
-    return torch.from_numpy(np.array(pixels)).movedim(-1, -3).float() / 127.5 - 1
+def pictures_tensor(split: str, count: int, work: str | Path) -> torch.Tensor:
+    """:func:`pictures` as a tensor over the file's pages: processes share the memory."""
+    array = pictures(split, count, work)
+    # "c": writable for the process alone, which is what torch asks for; nobody writes
+    return torch.from_numpy(np.load(array.filename, mmap_mode="c")[:count])
+
+
+def token_ids(split: str, count: int, tokenizer: Any, work: str | Path) -> torch.Tensor:
+    """Token ids of all captions of the first ``count`` scenes: int16 (count, 9, 77), padded.
+
+    Made on the first call and kept in ``work``.
+
+    Raises:
+        ValueError: if a caption is longer than 77 tokens.
+    """
+
+    def make() -> np.ndarray:
+        said = [c for block in in_blocks(_caption_block, split, count, "captions") for c in block]
+        ids = np.full((len(said), TOKENS), tokenizer.pad_token_id, np.int16)
+        for i in range(0, len(said), 20_000):
+            for k, row in enumerate(tokenizer(said[i : i + 20_000]).input_ids):
+                if len(row) > TOKENS:
+                    raise ValueError(f"A caption has {len(row)} tokens, more than {TOKENS}.")
+                ids[i + k, : len(row)] = row
+        return ids.reshape(count, WORDINGS, TOKENS)
+
+    words = fingerprint_of_text(repr(sorted(tokenizer.get_vocab().items())))
+    return kept_file(Path(work) / f"ids_{split}_{count}_{words}.npy", make)
+
+
+def to_pixels(pictures: torch.Tensor | np.ndarray) -> torch.Tensor:
+    """uint8 (B, H, W, 3) -> float (B, 3, H, W) between -1 and 1, channels last in memory."""
+    if isinstance(pictures, np.ndarray):
+        pictures = torch.from_numpy(np.array(pictures))
+    pixels = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return pixels.contiguous(memory_format=torch.channels_last)

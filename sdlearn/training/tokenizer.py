@@ -1,4 +1,5 @@
-"""Train the tokenizer: byte pairs merged, most frequent first, on captions of the picture-book world (Sennrich et al. 2016)."""
+"""Train the tokenizer: byte pairs merged, most frequent first, on captions of the picture-book
+world (Sennrich et al. 2016)."""
 
 from __future__ import annotations
 
@@ -13,17 +14,19 @@ from tokenizers.models import BPE
 from sdlearn import models, world
 from sdlearn.training import data
 from sdlearn.training.common import Settings
+from sdlearn.training.prepare import prepare
 
-# how CLIP cuts a text into words before any merging (Radford et al. 2021): contractions, letters, single digits, the rest
+# how CLIP cuts a text into words before any merging (Radford et al. 2021): contractions, letters,
+# single digits, the rest
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 @dataclass
 class TokenizerSettings(Settings):
+    """Settings of the tokenizer's training."""
+
     captions: int = 20_000
-    merges: int = (
-        2_000  # an upper bound: merging stops when every word of the captions is one piece
-    )
+    merges: int = 2_000  # an upper bound: it stops when every word of the captions is one piece
 
 
 def merges_of(captions: list[str], limit: int) -> list[tuple[str, str]]:
@@ -46,7 +49,9 @@ def merges_of(captions: list[str], limit: int) -> list[tuple[str, str]]:
     return [tuple(m) for m in json.loads(tokenizer.to_str())["model"]["merges"]]
 
 
-def train(settings: TokenizerSettings) -> None:
+def train_tokenizer(settings: TokenizerSettings) -> None:
+    """Train the tokenizer and write it into ``--out``."""
+    prepare(settings)
     rng = np.random.default_rng(settings.seed)
     captions = [world.caption(data.scene("train", i), rng) for i in range(settings.captions)]
     merges = merges_of(captions, settings.merges)
@@ -62,6 +67,5 @@ def train(settings: TokenizerSettings) -> None:
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
     words = sorted({w for c in captions for w in c.replace(",", " ").split()})
     split = [w for w in words if len(tokenizer(w, add_special_tokens=False).input_ids) != 1]
-    print(
-        f"{len(vocab)} pieces, {len(merges)} merges; {len(words)} words in the captions, in several pieces: {split or 'none'}"
-    )
+    print(f"{len(vocab)} pieces, {len(merges)} merges, {len(words)} words in the captions")
+    print(f"words in several pieces: {split or 'none'}")

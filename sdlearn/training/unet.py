@@ -1,255 +1,250 @@
-"""Train the U-Net: tell the noise from the latents, given the noise level and the caption (Ho et al. 2020; Rombach et al. 2022)."""
+"""Train the U-Net: tell the noise from the latents, given the noise level and the caption
+(Ho et al. 2020; Rombach et al. 2022).
+
+1. Take a picture's latents, a timestep (noisy ones more often) and noise; mix them.
+2. Let the U-Net predict the noise, told a caption of the picture, one in ten times the empty one.
+3. The loss is the squared error of v, divided by what this error usually is at that level of
+   noise: so every level counts alike (Karras et al. 2024, "EDM2").
+4. Each scene comes with its mirrored scene, under the same noise: only the words tell the sides.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
-from sdlearn import compression, hub, models, noising, sampling, text, world
-from sdlearn.prediction import predict_noise, x0_from_epsilon
+from sdlearn import hub, models, noising, sampling, world
 from sdlearn.training import data
-from sdlearn.training.common import Run, Settings
-from sdlearn.training.vae import encode_all
+from sdlearn.training.common import Run, Settings, ship
+from sdlearn.training.prepare import prepare
+from sdlearn.training.vae import latents_of
+
+LOOK_EVERY = 600  # seconds
+LEVELS = 40  # of noise, each 25 timesteps wide
+SWAP_FROM = 500  # timestep from which on a pair may exchange its noisy latents
 
 
 @dataclass
 class UNetSettings(Settings):
+    """Settings of the U-Net's training."""
+
     minutes: float = 180.0
     # data
-    pictures: int = 10_000  # with ``wrong`` above 0 as many again of each kind of twin: data.SPLITS
-    two_things: float = (
-        0.5  # share of pictures with two things: they are as many as those with one, and harder
-    )
-    drop_caption: float = (
-        0.1  # share of captions replaced by "": guidance needs the U-Net to know both
-    )
-    batch: int = (
-        32  # on a CPU more, smaller steps learn faster than fewer, larger ones; a GPU wants 256
-    )
-    # Share of the noisy latents that are made from a wrong picture, whole or in part: a twin of the true one with things or colours exchanged, or sides, left half
-    # and right half each for itself; the answer asked for is the true one. In sampling, a slip of an early step (both things purple, say) gives latents
-    # that training never showed; a U-Net that saw only true pictures trusts what it sees more than the words. Only where there is more noise than picture;
-    # where noise leaves next to nothing (snr below 0.05), half of them are any other picture: sampling starts from noise that looks a little like any.
-    wrong: float = 0.4
-    # Timesteps are T u**toward_noise with u uniform in 0..1: 1 visits all alike, less the noisier ones more often, where words matter.
+    pictures: int = 10_000  # and as many of mirrored scenes
+    two_things: float = 0.6  # share of pictures with two things: they are harder
+    # share of captions replaced by "": guidance needs the U-Net to know both
+    drop_caption: float = 0.1
+    # pictures a step, half of them mirrored. On a CPU more, smaller steps learn faster than fewer,
+    # larger ones; a large GPU wants 1024.
+    batch: int = 64
+    # Share of the pairs of mirrored scenes that exchange their noisy latents where t is at least
+    # 500; asked for is still the caption's own picture. What the latents show is then no help, so
+    # the sides can only be learnt from the words.
+    swap: float = 0.0
+    # Timesteps are T u**toward_noise with u uniform in 0..1: 1 visits all alike, less the noisier
+    # ones more often, where words matter.
     toward_noise: float = 0.6
-    # loss
-    snr_gamma: float = (
-        5.0  # weights min(snr, 5) / snr: the easy, nearly clean steps count less (Hang et al. 2023)
-    )
-    # Further weight (1 + 1/snr)**noisy. What stands where is settled at the noisiest steps, and there the noise is so easy to tell that a plain
-    # loss (0) hardly counts them; 1 would be the loss of v (Salimans and Ho 2022).
-    noisy: float = 0.0
-    # optimiser
+    # optimizer
     lr: float = 5e-4
-    flat: float = 0.6  # share of the time at the full rate; half of what is learnt comes after it
+    flat: float = 0.5  # share of the time at the full rate; half of what is learnt comes after it
     ema: float = 0.998  # an average over about 500 steps; raise it for trainings of many hours
-    compile: bool = False  # torch.compile: a quarter less time a step on two cores, for three minutes at the start and a C++ compiler
+
+    needs = ("tokenizer", "vae", "text_encoder")
+    splits = ("train", "mirrored")
+    shares = ("two_things", "drop_caption", "swap", "flat")
 
 
-def noise_loss(
-    unet,
-    latents: torch.Tensor,
-    noise: torch.Tensor,
-    t: torch.Tensor,
-    encoder_hidden_states: torch.Tensor,
-    alphas_cumprod: torch.Tensor,
-    snr_gamma: float,
-    noisy: float = 0.0,
-    shown: torch.Tensor | None = None,
-):
-    """Weighted squared error of the predicted noise; latents and noise (B, 4, h, w), t (B,).
+class Batch(NamedTuple):
+    """One batch on the device: the first half are scenes, the second half the mirrored ones."""
 
-    ``shown``: what gets noisy in place of ``latents``. Asked for is then what must be taken away to arrive at ``latents``,
-    (x_t - sqrt(abar) latents) / sqrt(1 - abar) = noise + sqrt(snr) (shown - latents).
+    ids: torch.Tensor  # (B, 77) captions
+    latents: torch.Tensor  # (B, 4, h, w) the captions' own pictures
+    shown: torch.Tensor  # (B, 4, h, w) what gets noisy: the latents, or those of the other half
+    noise: torch.Tensor  # (B, 4, h, w)
+    t: torch.Tensor  # (B,)
+    swapped: torch.Tensor  # (B,) whether the two exchanged their noisy latents
+
+
+class UsualError(torch.nn.Module):
+    """A running average of the error at each of :data:`LEVELS` levels of noise."""
+
+    def __init__(self, timesteps: int = 1000):
+        super().__init__()
+        self.timesteps = timesteps
+        self.register_buffer("average", torch.ones(LEVELS))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+
+    def level(self, t: torch.Tensor) -> torch.Tensor:
+        """The level of each timestep."""
+        return t * LEVELS // self.timesteps
+
+    def forward(self, t: torch.Tensor) -> torch.Tensor:
+        """What the error at timesteps (B,) usually is."""
+        return self.average[self.level(t)]
+
+    @torch.no_grad()
+    def update(self, t: torch.Tensor, error: torch.Tensor, counts: torch.Tensor) -> None:
+        """Learn from errors (B,) at timesteps (B,); ``counts`` (B,) is False for those to leave
+        out. The average forgets slowly, quickly in the first hundred steps."""
+        level, weight = self.level(t), counts.to(error.dtype)
+        zeros = torch.zeros_like(self.average)
+        number = zeros.scatter_add(0, level, weight)
+        mean = zeros.scatter_add(0, level, error.detach() * weight) / number.clamp(min=1)
+        share = torch.where(self.updates < 100, 0.2, 0.02)
+        moved = torch.lerp(self.average, mean, share).clamp(min=1e-4)
+        self.average.copy_(torch.where(number > 0, moved, self.average))
+        self.updates += 1
+
+
+def error_of_v(
+    unet: Any, batch: Batch, encoder_hidden_states: torch.Tensor, alphas_cumprod: torch.Tensor
+) -> torch.Tensor:
+    """Squared error of v (B,) of the predicted noise.
+
+    With v = sqrt(abar) noise - sqrt(1 - abar) latents, an error e of the noise is one of
+    e / sqrt(abar) in v at the same noisy latents (Salimans and Ho 2022). Asked for is what must be
+    taken away to arrive at the caption's own latents, (x_t - sqrt(abar) latents) / sqrt(1 - abar):
+    the noise itself, unless the pair exchanged its noisy latents.
     """
-    snr = noising.snr(alphas_cumprod)[t]
-    target = noise if shown is None else noise + snr.sqrt().view(-1, 1, 1, 1) * (shown - latents)
-    noise_pred = unet(
-        noising.add_noise(latents if shown is None else shown, noise, t, alphas_cumprod),
-        t,
-        encoder_hidden_states=encoder_hidden_states,
-    ).sample.float()
-    error = (noise_pred - target).square().mean(dim=(1, 2, 3))
-    return (error * snr.clamp(max=snr_gamma) / snr * (1 + 1 / snr) ** noisy).mean(), error
+    abar = alphas_cumprod[batch.t].view(-1, 1, 1, 1)
+    noisy = noising.add_noise(batch.shown, batch.noise, batch.t, alphas_cumprod)
+    wanted = (noisy - abar.sqrt() * batch.latents) / (1 - abar).sqrt()
+    noisy = noisy.contiguous(memory_format=torch.channels_last)
+    predicted = unet(noisy, batch.t, encoder_hidden_states=encoder_hidden_states).sample
+    return (predicted.float() - wanted).square().mean(dim=(1, 2, 3)) / abar.flatten()
 
 
-def picking(scenes: list[world.Scene], two_things: float) -> np.ndarray:
-    """Chance of each scene to be picked, (count,), so that a share ``two_things`` of the picks has two things. Raises ValueError for a share that is not between 0 and 1."""
-    if not 0 < two_things < 1:
-        raise ValueError(
-            f"--two-things is a share between 0 and 1, such as 0.6; it is {two_things}."
-        )
-    two = np.array([len(scene.things) == 2 for scene in scenes])
-    chances = np.where(two, two_things / max(two.sum(), 1), (1 - two_things) / max((~two).sum(), 1))
-    return chances / chances.sum()  # a sum below 1 means that all have one thing, or all two
+@dataclass
+class Table:
+    """What batches are picked from, on the device."""
+
+    latents: torch.Tensor  # (2, N, 2, 4, h, w) of scenes and mirrored scenes: mean and deviation
+    ids: torch.Tensor  # (2, N, 9, 77) their captions
+    empty: torch.Tensor  # (77,) the empty caption
+    two: np.ndarray  # numbers of the scenes with two things
+    one: np.ndarray
 
 
-def mixed(twins: torch.Tensor, true: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    """Wrong latents (B, 4, h, w): of ``twins`` (3, B, 4, h, w) each half takes any of the three, then half of the pictures go back towards the ``true`` one, (B,), by any share."""
-    batch, rows = len(true), torch.arange(len(true))
-    left, right = (
-        twins[torch.from_numpy(rng.integers(len(twins), size=batch)), rows] for _ in range(2)
+def fill_table(settings: UNetSettings, vae: Any, tokenizer: Any, device: torch.device) -> Table:
+    """Draw, encode, say and tokenize all that a training picks from."""
+    latents, ids = [], []
+    for split in settings.splits:
+        drawn = data.pictures_tensor(split, settings.pictures, settings.work)
+        latents.append(latents_of(vae, drawn, settings.work, split).to(device))
+        ids.append(data.token_ids(split, settings.pictures, tokenizer, settings.work).to(device))
+    empty = tokenizer("", padding="max_length", max_length=data.TOKENS).input_ids
+    two = np.array([len(data.scene("train", i).things) == 2 for i in range(settings.pictures)])
+    if two.all() or not two.any():
+        raise ValueError(f"{settings.pictures} pictures are too few: take more --pictures.")
+    return Table(
+        torch.stack(latents),
+        torch.stack(ids),
+        torch.tensor(empty, dtype=torch.int16, device=device),
+        np.flatnonzero(two),
+        np.flatnonzero(~two),
     )
-    half = twins.shape[-1] // 2
-    whole = torch.cat([left[..., :half], right[..., half:]], dim=-1)
-    share = (
-        torch.from_numpy(np.where(rng.random(batch) < 0.5, 1.0, rng.random(batch)))
-        .float()
-        .view(-1, 1, 1, 1)
-        .to(twins.device)
-    )
-    right_one = twins[torch.from_numpy(true), rows]
-    return right_one + share * (whole - right_one)
+
+
+def pick_batch_of_pairs(
+    table: Table, settings: UNetSettings, rng: np.random.Generator, generator: torch.Generator
+) -> Batch:
+    """Scenes and their mirrored scenes, under the same noise at the same timesteps."""
+    device, half = table.ids.device, max(1, settings.batch // 2)
+    many = round(half * settings.two_things)
+    scenes = np.concatenate([rng.choice(table.two, many), rng.choice(table.one, half - many)])
+    picks = torch.from_numpy(scenes).to(device)
+    t = torch.from_numpy(1000 * rng.random(half) ** settings.toward_noise).long().clamp(max=999)
+    swap = torch.from_numpy(rng.random(half) < settings.swap) & (t >= SWAP_FROM)
+    t, swap = t.to(device), swap.to(device)
+    wordings = rng.choice(data.ANY_WORDING, (2, half)), rng.choice(data.WITH_SIDES, (2, half))
+    free, sided = (torch.from_numpy(which).to(device) for which in wordings)
+    which = torch.where(swap, sided, free)  # (2, half): who exchanges latents is told the sides
+    ids = torch.cat([table.ids[k][picks, which[k]] for k in (0, 1)])
+    swapped = swap.repeat(2)
+    dropped = torch.from_numpy(rng.random(2 * half) < settings.drop_caption).to(device)
+    ids = torch.where((dropped & ~swapped)[:, None], table.empty, ids).long()
+    mean, deviation = table.latents[:, picks].float().flatten(0, 1).unbind(1)
+    noise, inside = torch.randn((2, half, *mean.shape[1:]), generator=generator, device=device)
+    latents = mean + deviation * inside.repeat(2, 1, 1, 1)
+    shown = torch.where(swapped.view(-1, 1, 1, 1), latents.roll(half, 0), latents)
+    return Batch(ids, latents, shown, noise.repeat(2, 1, 1, 1), t.repeat(2), swapped)
 
 
 @torch.inference_mode()
-def hearing(pipe, split: str = "seen", count: int = 48, t: int = 800) -> dict[str, float]:
-    """Which words the U-Net hears: mean squared error of the latents it imagines from noisy ones of scenes with two things, told their own captions ("own"), told other
-    colours ("colours"), and told left and right exchanged ("sides"). Where two are equal, it does not hear the difference."""
-    numbered = [
-        (i, s)
-        for i, s in ((i, data.scene(split, i)) for i in range(30_000, 30_000 + 4 * count))
-        if len(s.things) == 2
-    ][:count]
-    latents = (
-        compression.encode_image(pipe, [world.draw(s, seed=i) for i, s in numbered]).cpu().float()
-    )
-    abar = noising.make_alphas_cumprod()[t]
-    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
-    noisy = abar.sqrt() * latents + (1 - abar).sqrt() * noise
-    told = {
-        "own": [s for _, s in numbered],
-        "colours": [data.alter(s, np.random.default_rng(i)) for i, s in numbered],
-        "sides": [data.mirror(s) for _, s in numbered],
-    }
+def error_by_caption(
+    unet: Any,
+    text_encoder: Any,
+    table: Table,
+    alphas_cumprod: torch.Tensor,
+    *,
+    t: int = 800,
+    count: int = 48,
+) -> dict[str, float]:
+    """Which words the U-Net follows: mean squared error of the latents it imagines from noisy
+    ones of scenes with two things, told their own plain captions ("own") and those with left and
+    right exchanged ("mirrored"). Where the two are equal, it does not follow the sides."""
+    picks = torch.from_numpy(table.two[-count:]).to(table.ids.device)
+    latents = table.latents[0, picks, 0].float()
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    steps = torch.full((len(picks),), t, device=latents.device)
     errors = {}
-    for name, scenes in told.items():
-        noise_pred = predict_noise(
-            pipe, noisy, t, text.encode_prompt(pipe, [world.caption(s) for s in scenes])
-        )
-        errors[name] = (x0_from_epsilon(noisy, noise_pred, abar) - latents).square().mean().item()
+    for k, name in enumerate(("own", "mirrored")):
+        batch = Batch(table.ids[k][picks, 0].long(), latents, latents, noise, steps, steps < 0)
+        states = text_encoder(batch.ids).last_hidden_state
+        error = error_of_v(unet, batch, states, alphas_cumprod).mean()
+        errors[name] = ((1 - alphas_cumprod[t]) * error).item()
     return errors
 
 
-def grid(pipe, count: int = 12, split: str = "held_out") -> Image.Image:
-    """First-take samples for prompts of a split, captions not shown: for the eye during training."""
+def samples(pipe: Any, count: int = 12, split: str = "held_out") -> Image.Image:
+    """First-take pictures of prompts of a split, for the eye during training."""
     prompts = [world.caption(data.scene(split, i)) for i in range(count)]
     pictures = sampling.sample(pipe, prompts, num_inference_steps=20, seed=list(range(count)))
-    columns = 6
-    sheet = Image.new(
-        "RGB", (columns * pictures[0].width, -(-count // columns) * pictures[0].height)
-    )
+    columns, side = 6, pictures[0].width
+    sheet = Image.new("RGB", (columns * side, -(-count // columns) * side))
     for i, picture in enumerate(pictures):
-        sheet.paste(picture, (i % columns * picture.width, i // columns * picture.height))
+        sheet.paste(picture, (i % columns * side, i // columns * side))
     return sheet
 
 
-def train(settings: UNetSettings) -> None:
-    splits = ("train", "altered", "mirrored") if settings.wrong else ("train",)
-    images = [data.pictures(split, settings.pictures, settings.work) for split in splits]
-    scenes = [[data.scene(split, i) for i in range(settings.pictures)] for split in splits]
-    chances = picking(scenes[0], settings.two_things)
-    tokenizer, vae, text_encoder = (
-        hub.load_tokenizer(settings.out),
-        hub.load_part("vae", settings.out),
-        hub.load_part("text_encoder", settings.out),
-    )
-    fresh = (
-        hub.load_part("unet", settings.start_from)
-        if settings.start_from
-        else models.build_unet(cross_attention_dim=text_encoder.config.hidden_size)
-    )
-    unet = fresh.to(memory_format=torch.channels_last)
-    run = Run("unet", settings, unet, lr=settings.lr, flat=settings.flat, ema=settings.ema)
-    if run.device.type == "cpu":
-        models.plain_attention(unet)
+def train_unet(settings: UNetSettings) -> None:
+    """Train the U-Net and write it into ``--out``."""
+    prepare(settings)
+    tokenizer = hub.load_tokenizer(settings.out)
+    vae, text_encoder = (hub.load_part(name, settings.out) for name in ("vae", "text_encoder"))
+    source, width = settings.start_from, text_encoder.config.hidden_size
+    unet = hub.load_part("unet", source) if source else models.build_unet(cross_attention_dim=width)
+    usual = UsualError()
+    unet = unet.to(memory_format=torch.channels_last)
+    run = Run("unet", settings, unet, flat=settings.flat, ema=settings.ema, keep=usual)
     vae = vae.to(run.device, memory_format=torch.channels_last)
-    stored = np.stack(
-        [
-            encode_all(vae, drawn, settings.work, split)
-            for split, drawn in zip(splits, images, strict=True)
-        ]
-    )  # (twins, count, mean and std, 4, h, w)
+    text_encoder = text_encoder.to(run.device).requires_grad_(False)
+    for part in (unet, text_encoder) if run.device.type == "cpu" else ():
+        models.plain_attention(part)
+    with run.main_first():
+        table = fill_table(settings, vae, tokenizer, run.device)
     alphas_cumprod = noising.make_alphas_cumprod().to(run.device)
-    pipe = models.build_pipeline(vae, text_encoder.to(run.device), tokenizer, run.best)
-    model = torch.compile(run.model) if settings.compile else run.model
-    next_look = run.elapsed + 600
+    pipe = models.build_pipeline(vae, text_encoder, tokenizer, run.best)
+    model, next_look = run.compiled(), run.elapsed + LOOK_EVERY
     for step, rng in run:
-        picks = rng.choice(len(chances), settings.batch, replace=False, p=chances)
-        true = rng.integers(
-            len(splits), size=settings.batch
-        )  # which of the twins the caption tells
-        t = (
-            (
-                len(alphas_cumprod)
-                * torch.from_numpy(rng.random(settings.batch)) ** settings.toward_noise
-            )
-            .long()
-            .to(run.device)
-        )
-        dropped, wrong = (
-            rng.random(settings.batch) < settings.drop_caption,
-            rng.random(settings.batch) < settings.wrong,
-        )
-        snr = noising.snr(alphas_cumprod)[t].cpu().numpy()
-        wrong &= ~dropped & (snr < 1)
-        stranger = wrong & (snr < 0.05) & (rng.random(settings.batch) < 0.5)
-        captions = []
-        for scene, is_dropped, is_wrong, is_stranger in zip(
-            (scenes[k][i] for k, i in zip(true, picks, strict=True)),
-            dropped,
-            wrong,
-            stranger,
-            strict=True,
-        ):
-            said = (
-                world.caption(scene)
-                if is_stranger
-                else data.telling(scene, rng)
-                if is_wrong
-                else world.caption(scene, rng)
-            )
-            captions.append("" if is_dropped else said)
-        mean, std = torch.from_numpy(stored[:, picks]).float().to(run.device).unbind(2)
-        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        noise, posterior_noise = torch.randn(2, *mean.shape[1:], generator=generator).to(run.device)
-        twins = mean + std * posterior_noise
-        latents = twins[torch.from_numpy(true), torch.arange(settings.batch)].contiguous(
-            memory_format=torch.channels_last
-        )
-        shown = latents.clone()
-        for rows, others in ((wrong, mixed(twins, true, rng)), (stranger, latents.roll(1, 0))):
-            shown[torch.from_numpy(rows)] = others[torch.from_numpy(rows)]
+        batch = pick_batch_of_pairs(table, settings, rng, run.generator(rng))
         with run.accelerator.autocast():
-            encoder_hidden_states = text.encode_prompt(pipe, captions)
-            loss, error = noise_loss(
-                model,
-                latents,
-                noise,
-                t,
-                encoder_hidden_states,
-                alphas_cumprod,
-                settings.snr_gamma,
-                settings.noisy,
-                shown,
-            )
-        of = {"error": ~wrong, "wrong": wrong}  # of true latents, of wrong ones
-        run.update(
-            loss,
-            **{
-                name: error[torch.from_numpy(rows).to(error.device)].mean()
-                for name, rows in of.items()
-                if rows.any()
-            },
-        )
-        if run.elapsed > next_look and run.accelerator.is_main_process:
-            next_look = run.elapsed + 600
-            grid(pipe).save(run.folder / f"samples_{step:06d}.png")
-            print(f"\nunet step {step}: error told {hearing(pipe)}", flush=True)
-    if run.accelerator.is_main_process:
-        grid(pipe).save(run.folder / "samples.png")
-        hub.save(settings.out, unet=run.best)
+            with torch.no_grad():
+                states = text_encoder(batch.ids).last_hidden_state
+            error = error_of_v(model, batch, states, alphas_cumprod)
+        loss = (error / usual(batch.t)).mean()
+        usual.update(batch.t, error, ~batch.swapped)
+        run.update(loss, error=error.mean())
+        if run.elapsed > next_look and run.is_main:
+            next_look = run.elapsed + LOOK_EVERY
+            samples(pipe).save(run.folder / f"samples_{step:06d}.png")
+            told = error_by_caption(run.best, text_encoder, table, alphas_cumprod)
+            print(f"\nunet step {step}: error told {told}", flush=True)
+    if run.is_main:
+        samples(pipe).save(run.folder / "samples.png")
+        ship(settings.out, unet=run.best)

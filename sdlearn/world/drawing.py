@@ -54,7 +54,8 @@ SUPERSAMPLE = 4
 
 def mix(a: RGB, b: RGB, share: float) -> RGB:
     """Blend two colours; ``share`` 0 gives ``a``, 1 gives ``b``."""
-    return tuple(round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
+    red, green, blue = (round(x + (y - x) * share) for x, y in zip(a, b, strict=True))
+    return red, green, blue
 
 
 def light(colour: RGB) -> RGB:

@@ -1,0 +1,1 @@
+"""Measuring a trained Tiny SD: ``python -m sdlearn.measure {evaluate,grid,edits}``."""
