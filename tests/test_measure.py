@@ -61,7 +61,7 @@ def example() -> dict:
     for _, key, group, _, _ in evaluate.ROWS:
         for split in ("seen", "held_out"):
             groups.setdefault(group, {}).setdefault(split, {})[key] = entry()
-    told = {"scenes": 20, "prompts": 10, "guidance_scale": 2.0}
+    told = {"scenes": 20, "prompts": 10, "among": 192, "guidance_scale": 2.0}
     told |= {"sampler": "ddim", "num_inference_steps": 25}
     run = {"minutes": 3.0, "steps": 1234, "hardware": "an abacus"}
     facts = {"unet": [run | {"settings": {"batch": 8, "lr": 1e-3, "seed": 0}}]}
@@ -109,6 +109,8 @@ def test_nothing_is_written_into_the_package_by_default():
     [
         (["evaluate", "--prompts", "0"], "--prompts must be at least 1"),
         (["grid", "--batch", "-3"], "--batch must be at least 1"),
+        (["evaluate", "--readme", "file"], "file has no markers"),
+        (["evaluate", "--among", "2000"], "--retrieved >= --among"),
         (["edits", "--model", "nowhere"], "no model folder at nowhere"),
         (["edits", "--out", "file"], "Nothing can be written into file"),
     ],

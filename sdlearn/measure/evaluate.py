@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from sdlearn import compression, hub, sampling, world
 from sdlearn.judge import Judge, load_judge, same_scene
 from sdlearn.measure.card import facts_of_training, model_card
-from sdlearn.measure.pages import write_between
+from sdlearn.measure.pages import require_markers, write_between
 from sdlearn.measure.results import (
     Measurement,
     average,
@@ -33,8 +33,6 @@ from sdlearn.measure.results import (
 )
 from sdlearn.training import clip, data
 
-AMONG = 192  # pictures a caption is looked for among
-
 
 @dataclass
 class EvaluateSettings(Measurement):
@@ -42,9 +40,22 @@ class EvaluateSettings(Measurement):
 
     scenes: int = 1000  # drawn scenes for the autoencoder, half of them with held-out pairs
     retrieved: int = 960  # captions and pictures for CLIP
+    among: int = 192  # pictures a caption is looked for among
     prompts: int = 500  # for seen pairs, and as many for held-out pairs
     unpicked: int = 48  # pictures of samples_48.png
     readme: str | None = None  # a page with markers, whose table is written, too
+
+    def check(self) -> None:
+        """Refuse what cannot be measured, before anything is loaded.
+
+        Raises:
+            ValueError: with one sentence that says what to change.
+        """
+        super().check()
+        if self.among > self.retrieved or min(self.scenes, self.prompts) < 4:
+            raise ValueError("Take at least 4 --scenes and --prompts, and --retrieved >= --among.")
+        if self.readme:
+            require_markers(Path(self.readme), "evaluation")
 
 
 def draw_prompts(
@@ -95,7 +106,7 @@ def placed(scenes: list[world.Scene], judge: Judge, pictures: list[Image.Image])
 
 def clip_quality(model: Any, tokenizer: Any, split: str, settings: EvaluateSettings) -> dict:
     """How well the two towers find each other's captions and pictures, and hear the sides."""
-    among = min(AMONG, settings.retrieved)
+    among = settings.among
     count = settings.retrieved // among * among
     hits = clip.retrieval(model, tokenizer, split, count, settings.work, among=among)
     found = {name: share(row) for name, row in hits.items()}
@@ -162,8 +173,8 @@ ROWS = (  # label, entry, group, digits, unit
     ("Everything named, wherever it stands", "all_named", "fidelity", 1, " %"),
     ("Autoencoder, PSNR", "psnr", "autoencoder", 1, " dB"),
     ("Autoencoder, SSIM", "ssim", "autoencoder", 3, ""),
-    (f"CLIP: caption finds its picture among {AMONG}", "text_to_image", "clip", 1, " %"),
-    (f"CLIP: picture finds its caption among {AMONG}", "image_to_text", "clip", 1, " %"),
+    ("CLIP: caption finds its picture among {among}", "text_to_image", "clip", 1, " %"),
+    ("CLIP: picture finds its caption among {among}", "image_to_text", "clip", 1, " %"),
     ("CLIP: caption nearer to its picture than to the mirrored one", "sides", "clip", 1, " %"),
     ("Frechet distance in the judge's features (no interval)", "frechet", "fidelity", 0, ""),
     ("The judge itself, on drawings", "judge_on_drawings", "autoencoder", 1, " %"),
@@ -182,7 +193,7 @@ def format_table(result: dict) -> str:
     lines = ["| measured (95 % interval) | seen pairs | held-out pairs |", "|---|---|---|"]
     for label, key, group, digits, unit in ROWS:
         found = (cell(result[group][split][key], digits, unit) for split in ("seen", "held_out"))
-        lines.append(f"| {label} | {' | '.join(found)} |")
+        lines.append(f"| {label.format(**result['settings'])} | {' | '.join(found)} |")
     return "\n".join(lines)
 
 
@@ -195,7 +206,7 @@ def evaluate(settings: EvaluateSettings) -> dict:
     before = folder / "evaluation.json"
     known = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
     result: dict = {
-        "settings": {k: getattr(settings, k) for k in ("scenes", "prompts")}
+        "settings": {k: getattr(settings, k) for k in ("scenes", "prompts", "among")}
         | hub.defaults_of(pipe)._asdict(),
         "autoencoder": {},
         "clip": {},
