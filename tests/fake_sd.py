@@ -118,26 +118,20 @@ def parts(shrink: dict = SHRUNKEN, words=None):
     }
 
 
-def folder(
-    path: Path, shrink: dict = SHRUNKEN, variant: str | None = "fp16", seed: int = 0
-) -> Path:
-    """Write a model folder, part by part, so that the full size never stands in memory whole.
-    ``variant`` None gives the plain file names."""
-    models.quiet()
-    path.mkdir(parents=True)
-    dot = f".{variant}" if variant else ""
+def write_tokenizer(path: Path):
+    """As the original has it: vocab.json and merges.txt."""
     words = tokenizer()
-    words.save_pretrained(path / "tokenizer")
-    (path / "tokenizer" / "tokenizer.json").unlink()  # the originals have vocab.json and merges.txt
+    words.save_pretrained(path)
+    (path / "tokenizer.json").unlink()  # the originals have vocab.json and merges.txt
     state = json.loads(words.backend_tokenizer.to_str())["model"]
-    (path / "tokenizer" / "vocab.json").write_text(json.dumps(state["vocab"]), encoding="utf-8")
-    (path / "tokenizer" / "merges.txt").write_text(
+    (path / "vocab.json").write_text(json.dumps(state["vocab"]), encoding="utf-8")
+    (path / "merges.txt").write_text(
         "#version: 0.2\n"
         + "\n".join(m if isinstance(m, str) else " ".join(m) for m in state["merges"])
         + "\n",
         encoding="utf-8",
     )
-    (path / "tokenizer" / "tokenizer_config.json").write_text(
+    (path / "tokenizer_config.json").write_text(
         json.dumps(
             {
                 "add_prefix_space": False,
@@ -152,6 +146,18 @@ def folder(
             }
         )
     )
+    return words
+
+
+def folder(
+    path: Path, shrink: dict = SHRUNKEN, variant: str | None = "fp16", seed: int = 0
+) -> Path:
+    """Write a model folder, part by part, so that the full size never stands in memory whole.
+    ``variant`` None gives the plain file names."""
+    models.quiet()
+    path.mkdir(parents=True)
+    dot = f".{variant}" if variant else ""
+    words = write_tokenizer(path / "tokenizer")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = parts(shrink, words if shrink else None)

@@ -50,81 +50,72 @@ def lint(path: Path, previous: str | None = None, following: str | None = None) 
     code = [c for c in nb.cells if c.cell_type == "code" and c.source.strip()]
     outputs = [o for c in code for o in c.outputs]
     prose = "\n".join(c.source for c in nb.cells if c.cell_type == "markdown")
-    solution = path.parent.name == "solutions"
+    texts = [prose, *(c.source for c in code), *(o.get("text", "") for o in outputs)]
+    texts += [
+        str(v) for o in outputs for kind, v in o.get("data", {}).items() if kind.startswith("text/")
+    ]
+    found += leftovers(nb, code, outputs) + sizes(path, code, prose)
+    found += in_text("\n".join(texts), prose)
+    found += [f"a link to nowhere: {target}" for target in dead_links(prose, path.parent)]
+    for output in outputs:
+        alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
+        if "image/png" in output.get("data", {}) and len(alt.split()) < 4:
+            found.append(f"a figure without alt text ({output.data.get('text/plain', '')[:40]})")
+    checked = [c for c in code if "nbval-check-output" in c.metadata.get("tags", [])]
+    found += [
+        f"cell [{c.execution_count}] is marked nbval-check-output but shows more than printed text"
+        for c in checked
+        if any(o.output_type != "stream" for o in c.outputs)
+    ]
+    if path.parent.name == "solutions":
+        return found
+    if not checked:
+        found.append("no cell is marked nbval-check-output, so no printed text is compared")
+    if not re.match(r"# \d\d \w", nb.cells[0].source):
+        found.append("the first cell is not '# NN Title'")
+    links = (link for link in (previous, following, "../README.md") if link)
+    last = nb.cells[-1].source
+    return found + [f"the last cell does not link to {k}" for k in links if f"]({k})" not in last]
 
+
+def leftovers(nb, code: list, outputs: list) -> list[str]:
+    """What executing leaves and may not be committed."""
+    found = [f"error output {o.ename}" for o in outputs if o.output_type == "error"]
     if [c.execution_count for c in code] != list(range(1, len(code) + 1)):
         found.append("not executed top to bottom from a clean kernel")
-    found += [f"error output {o.ename}" for o in outputs if o.output_type == "error"]
     found += ["output on stderr" for o in outputs if o.get("name") == "stderr"]
-    found += [
-        "a widget's output is stored" for o in outputs if "widget" in "".join(o.get("data", {}))
-    ]
+    widgets = (o for o in outputs if "widget" in "".join(o.get("data", {})))
+    found += ["a widget's output is stored" for _ in widgets]
     if "widgets" in nb.metadata:
         found.append("metadata.widgets is stored")
     if any("execution" in c.metadata for c in nb.cells):
         found.append("execution timestamps are stored")
+    return found
 
+
+def sizes(path: Path, code: list, prose: str) -> list[str]:
     lines = [sum(1 for line in c.source.splitlines() if line.strip()) for c in code] or [0]
-    found += [f"cell [{i}] has {n} lines" for i, n in enumerate(lines, 1) if n > 25]
+    found = [f"cell [{i}] has {n} lines" for i, n in enumerate(lines, 1) if n > 25]
     if statistics.median(lines) > 8:
         found.append(f"the median cell has {statistics.median(lines):g} lines")
     if path.stat().st_size > 2_000_000:
         found.append(f"{path.stat().st_size / 1e6:.1f} MB")
     if (words := len(re.findall(r"\w[\w'-]*", prose))) > 2500:
         found.append(f"{words} words")
-
-    texts = [prose, *(c.source for c in code), *(o.get("text", "") for o in outputs)]
-    texts += [
-        str(v) for o in outputs for kind, v in o.get("data", {}).items() if kind.startswith("text/")
-    ]
-    text = "\n".join(texts)
-    found += [
-        f"a machine's path: {m}"
-        for m in re.findall(
-            r"(?<![\w./~:])/(?:root|home|tmp|work|usr|Users|opt)/\S*|[A-Z]:\\Users\\\S*", text
-        )
-    ]
-    found += [
-        f"a remote picture: {m}"
-        for m in re.findall(r"!\[[^\]]*\]\((https?:[^)]*)|<img[^>]+src=[\"'](https?:[^\"']*)", text)
-    ]
-
-    found += [f"a link to nowhere: {target}" for target in dead_links(prose, path.parent)]
-    found += [
-        "a figure without alt text"
-        for m in re.findall(r"!\[([^\]]*)\]\(", prose)
-        if len(m.split()) < 3
-    ]
-    found += [
-        "an <img> without alt text"
-        for m in re.findall(r"<img[^>]*>", text)
-        if not re.search(r"alt=[\"'][^\"']{8,}", m)
-    ]
-    for output in outputs:
-        alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
-        if "image/png" in output.get("data", {}) and len(alt.split()) < 4:
-            found.append(f"a figure without alt text ({output.data.get('text/plain', '')[:40]})")
-
-    for cell in code:
-        if "nbval-check-output" in cell.metadata.get("tags", []) and any(
-            o.output_type != "stream" for o in cell.outputs
-        ):
-            found.append(
-                f"cell [{cell.execution_count}] is marked nbval-check-output but shows more "
-                "than printed text"
-            )
-    if not solution:
-        if not any("nbval-check-output" in c.metadata.get("tags", []) for c in code):
-            found.append("no cell is marked nbval-check-output, so no printed text is compared")
-        if not re.match(r"# \d\d \w", nb.cells[0].source):
-            found.append("the first cell is not '# NN Title'")
-        last = nb.cells[-1].source
-        found += [
-            f"the last cell does not link to {link}"
-            for link in (previous, following, "../README.md")
-            if link and f"]({link})" not in last
-        ]
     return found
+
+
+def in_text(text: str, prose: str) -> list[str]:
+    """Paths of a machine, pictures from elsewhere, pictures without alt text."""
+    paths = r"(?<![\w./~:])/(?:root|home|tmp|work|usr|Users|opt)/\S*|[A-Z]:\\Users\\\S*"
+    remote = r"!\[[^\]]*\]\((https?:[^)]*)|<img[^>]+src=[\"'](https?:[^\"']*)"
+    found = [f"a machine's path: {m}" for m in re.findall(paths, text)]
+    found += [f"a remote picture: {m}" for m in re.findall(remote, text)]
+    alts = re.findall(r"!\[([^\]]*)\]\(", prose)
+    found += ["a figure without alt text" for alt in alts if len(alt.split()) < 3]
+    images = re.findall(r"<img[^>]*>", text)
+    bare = (m for m in images if not re.search(r"alt=[\"'][^\"']{8,}", m))
+    return found + ["an <img> without alt text" for _ in bare]
 
 
 def test_contents_lists_every_chapter():

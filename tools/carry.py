@@ -350,6 +350,23 @@ def pinned(folder: Path) -> list[str]:
     return [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
 
 
+def shut_off(home: Path) -> dict[str, str]:
+    """An environment without settings of pip, uv or Python, whose ways to the network lead to the
+    discard port: whoever asks it all the same is refused at once."""
+    nowhere = "http://127.0.0.1:9"
+    own = ("PIP_", "UV_", "PYTHON", "VIRTUAL_ENV", "SDLEARN_", "XDG_")
+    keep = {k: v for k, v in os.environ.items() if not k.upper().startswith(own)}
+    names = ("PIP_INDEX_URL", "UV_INDEX_URL", "HTTP_PROXY", "HTTPS_PROXY")
+    return {
+        **keep,
+        **dict.fromkeys((*names, "http_proxy", "https_proxy"), nowhere),
+        "PIP_CONFIG_FILE": os.devnull,
+        "UV_NO_CONFIG": "1",
+        "HOME": str(home),
+        "USERPROFILE": str(home),
+    }
+
+
 def check(folder: Path, command: list[str] | None = None) -> float:
     """Install from a copy of the folder, in an empty home, with every way to the network shut, and
     run ``doctor`` there; the megabytes that the installed copy takes.
@@ -361,50 +378,21 @@ def check(folder: Path, command: list[str] | None = None) -> float:
         copy, home = Path(place) / "copy", Path(place) / "home"
         home.mkdir()
         shutil.copytree(folder, copy)
-        # the discard port: whoever asks the network all the same is refused at once
-        nowhere = "http://127.0.0.1:9"
-        keep = {
-            k: v
-            for k, v in os.environ.items()
-            if not k.upper().startswith(
-                ("PIP_", "UV_", "PYTHON", "VIRTUAL_ENV", "SDLEARN_", "XDG_")
-            )
-        }
-        shut = dict.fromkeys(
-            (
-                "PIP_INDEX_URL",
-                "UV_INDEX_URL",
-                "HTTP_PROXY",
-                "HTTPS_PROXY",
-                "http_proxy",
-                "https_proxy",
-            ),
-            nowhere,
-        )
-        env = {
-            **keep,
-            **shut,
-            "PIP_CONFIG_FILE": os.devnull,
-            "UV_NO_CONFIG": "1",
-            "HOME": str(home),
-            "USERPROFILE": str(home),
-        }
         fence = (
             ["unshare", "-rn"]
             if shutil.which("unshare")
             and subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode == 0
             else []
         )
-        base = str(
-            getattr(sys, "_base_executable", sys.executable)
-        )  # not this environment's Python: a laptop has none
+        # not this environment's Python: a laptop has none
+        base = str(getattr(sys, "_base_executable", sys.executable))
         print(
             "Checking: installing from a copy, with the network "
             + ("cut off ..." if fence else "shut by its settings ..."),
             flush=True,
         )
         if subprocess.run(
-            [*fence, base, "run.py", *(command or ["doctor"])], cwd=copy, env=env
+            [*fence, base, "run.py", *(command or ["doctor"])], cwd=copy, env=shut_off(home)
         ).returncode:
             raise run.Help("The carried folder does not install here; the lines above say why.")
         return (

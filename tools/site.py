@@ -142,6 +142,8 @@ def raw(text: str) -> str:
     return f"````{{raw}} html\n{text}\n````\n"
 
 
+# By hand and not by myst-nb: that takes alt text from a cell's metadata only, where ours is written
+# while the cell runs, and fetches what moves controls from another server.
 def lesson(nb, path: str, media: Media, repository: str | None) -> str:
     """A notebook as Markdown for Sphinx. The theme has its own previous and next, so the notebook's
     line of links is left out."""

@@ -95,53 +95,41 @@ class Server:
         )
 
 
+_OPTIONS = (
+    "--no-browser",
+    "--ip=127.0.0.1",
+    "--port=0",
+    "--allow-root",
+    "--expose-app-in-browser",
+    "--LabApp.news_url=None",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    "--LabApp.extension_manager=readonly",
+)
+
+
+def _home(home: Path) -> dict[str, str]:
+    """The environment of a JupyterLab that keeps all it writes in one folder."""
+    news = home / "SETTINGS/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    news.parent.mkdir(parents=True)
+    # or a question about it covers a corner of the page
+    news.write_text('{"fetchNews": "false"}')
+    places = {f"JUPYTER_{name}_DIR": f"{home}/{name}" for name in ("CONFIG", "DATA", "RUNTIME")}
+    places |= {f"JUPYTERLAB_{name}_DIR": f"{home}/{name}" for name in ("SETTINGS", "WORKSPACES")}
+    return {"HOME": str(home), "USERPROFILE": str(home), "IPYTHONDIR": f"{home}/ipython"} | places
+
+
 @contextlib.contextmanager
 def lab(root, python: str = sys.executable, **environment: str):
     """JupyterLab serving the folder `root`, with a home directory of its own; a Server."""
     with tempfile.TemporaryDirectory(prefix="labhome", ignore_cleanup_errors=True) as home:
-        places = {f"JUPYTER_{name}_DIR": f"{home}/{name}" for name in ("CONFIG", "DATA", "RUNTIME")}
-        places |= {
-            f"JUPYTERLAB_{name}_DIR": f"{home}/{name}" for name in ("SETTINGS", "WORKSPACES")
-        }
-        log, news = (
-            Path(home, "log"),
-            Path(
-                home,
-                "SETTINGS",
-                "@jupyterlab",
-                "apputils-extension",
-                "notification.jupyterlab-settings",
-            ),
-        )
-        news.parent.mkdir(parents=True)
-        news.write_text(
-            '{"fetchNews": "false"}'
-        )  # or a question about it covers a corner of the page
-        command = [
-            python,
-            "-m",
-            "jupyterlab",
-            "--no-browser",
-            "--ip=127.0.0.1",
-            "--port=0",
-            "--allow-root",
-            "--expose-app-in-browser",
-            f"--ServerApp.root_dir={root}",
-        ]
-        quiet = [
-            "--LabApp.news_url=None",
-            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-            "--LabApp.extension_manager=readonly",
-        ]
-        env = (
-            os.environ
-            | {"HOME": home, "USERPROFILE": home, "IPYTHONDIR": f"{home}/ipython"}
-            | places
-            | environment
-        )
+        env = os.environ | _home(Path(home)) | environment
+        log, options = Path(home, "log"), (*_OPTIONS, f"--ServerApp.root_dir={root}")
         with log.open("w") as out:
             process = subprocess.Popen(
-                [*command, *quiet], env=env, stdout=out, stderr=subprocess.STDOUT
+                [python, "-m", "jupyterlab", *options],
+                env=env,
+                stdout=out,
+                stderr=subprocess.STDOUT,
             )
         try:
             yield _started(process, Path(home, "RUNTIME"), log)

@@ -173,30 +173,8 @@ def move(page, control: str, name: str) -> list[str]:
         ".noUi-handle:visible, .widget-toggle-button:visible, select:visible, "
         "input[type=checkbox]:visible, input[type=text]:visible"
     )
-    moved, still = 0, []
-    for i in range(parts.count()):
-        part = parts.nth(i)
-        kind = part.evaluate(
-            "(e) => e.classList.contains('noUi-handle') ? 'slider' : e.tagName === 'BUTTON' ? "
-            "'button' : e.tagName === 'SELECT' ? 'choice' : e.type"
-        )
-        label = part.evaluate(
-            "(e) => e.getAttribute('aria-label') || e.textContent || "
-            "e.closest('.jupyter-widgets').querySelector('.widget-label')?.textContent || "
-            "''"
-        )
-        if not label.strip():
-            faults.append(f"{where} a {kind} without a name")
-        if not press(page, control, part, kind):
-            still.append((label, part, kind))
-        moved += 1
-    # after no step at all two rules may have made the same picture: so once more, now that the
-    # other parts have been moved
-    faults += [
-        f"{where} {kind} {label!r} moved by keyboard: the picture stays"
-        for label, part, kind in still
-        if not press(page, control, part, kind)
-    ]
+    moved, wrong = by_keyboard(page, control, parts)
+    faults += [f"{where} {text}" for text in wrong]
     photograph(page, f"{place}-after")
     if not moved:
         faults.append(f"{where} there is nothing to move")
@@ -209,6 +187,32 @@ def said_no(page, control: str, where: str) -> list[str]:
     """What a control says it could not do."""
     said = page.locator(f"{control} .sd-status").all_inner_texts()
     return [f"{where} {text}" for text in said if "Not possible" in text]
+
+
+def by_keyboard(page, control: str, parts) -> tuple[int, list[str]]:
+    """Use each part of a control by its keys: how many there are, and what is wrong."""
+    moved, still, faults = 0, [], []
+    for part in (parts.nth(i) for i in range(parts.count())):
+        kind = part.evaluate(
+            "(e) => e.classList.contains('noUi-handle') ? 'slider' : e.tagName === 'BUTTON' ? "
+            "'button' : e.tagName === 'SELECT' ? 'choice' : e.type"
+        )
+        label = part.evaluate(
+            "(e) => e.getAttribute('aria-label') || e.textContent || "
+            "e.closest('.jupyter-widgets').querySelector('.widget-label')?.textContent || ''"
+        )
+        if not label.strip():
+            faults.append(f"a {kind} without a name")
+        if not press(page, control, part, kind):
+            still.append((label, part, kind))
+        moved += 1
+    # after no step at all two rules may have made the same picture: so once more, now that the
+    # other parts have been moved
+    return moved, faults + [
+        f"{kind} {label!r} moved by keyboard: the picture stays"
+        for label, part, kind in still
+        if not press(page, control, part, kind)
+    ]
 
 
 def seen(page, control: str) -> str:
