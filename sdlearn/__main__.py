@@ -199,7 +199,12 @@ def main(argv: list[str] | None = None) -> int:
         from sdlearn import doctor
 
         return doctor.main(argv[1:])
+    for stream in (sys.stdout, sys.stderr):  # a name that cannot be shown is no reason to stop
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(argv)
+    if [] in vars(options).values():  # what argparse makes of "--out=--"
+        parser().error("each switch needs a value of its own")
     paths: list[Path] = []
     try:
         with warnings.catch_warnings():

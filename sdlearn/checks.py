@@ -23,6 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sdlearn import inputs
+
 
 class Exercise(NamedTuple):
     """A test of an answer, the hint where it gives none, and what is said after a right one."""
@@ -119,7 +121,7 @@ def _find(id: str) -> Exercise:
     known = 'they are named by chapter and number, like "03.2".'
     if chapter := [other for other in sorted(EXERCISES) if other[:2] == id[:2]]:
         known = f"this chapter has {', '.join(chapter)}."
-    raise ValueError(f"There is no exercise {id!r}; {known}")
+    raise ValueError(f"There is no exercise {inputs.shown(id)}; {known}")
 
 
 def _first_failing(found: Exercise, answer: Any) -> str | None:

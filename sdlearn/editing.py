@@ -265,7 +265,7 @@ def invert_steps(
             "for each."
         )
     timesteps = timesteps_of(inputs.check_pipe(pipe), "ddim", num_inference_steps)
-    for one in dict.fromkeys(prompts):
+    for one in dict.fromkeys(map(inputs.text, prompts)):
         check_prompt(pipe, one)
     x0 = encode_image(pipe, images).cpu().expand(len(prompts), -1, -1, -1)
     return _inverted(pipe, x0, encode_prompt(pipe, prompts), timesteps)
@@ -416,7 +416,8 @@ def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
         ValueError: for different shapes, or vectors that point exactly away from each other: of
             their arcs none is the shortest.
     """
-    if a.shape != b.shape:
+    inputs.tensors(a=a, b=b)
+    if a.shape != b.shape or not a.ndim:
         raise ValueError(
             f"Both ends of the arc need one shape; got {tuple(a.shape)} and {tuple(b.shape)}."
         )
@@ -458,7 +459,7 @@ def walk(
     inputs.whole("count", count, 1, 1000)
     for name, pair in (("prompts", prompts), ("seeds", seeds)):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise ValueError(f"A walk has two ends: give two {name}; got {pair!r}.")
+            raise ValueError(f"A walk has two ends: give two {name}; got {inputs.shown(pair)}.")
     for prompt in prompts:
         check_prompt(pipe, prompt)
     noises = [start_latents(pipe, 1, inputs.seed(seed)) for seed in seeds]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from sdlearn import folders, memory
+from sdlearn import folders, inputs, memory
 from sdlearn.models import SAMPLERS, build_scheduler, quiet
 
 if TYPE_CHECKING:
@@ -219,7 +219,9 @@ def _device(device: str | torch.device | None, folder: Path | None) -> torch.dev
     try:
         asked = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"Unknown device {device!r}: choose 'cpu', 'cuda' or 'mps'.") from error
+        raise ValueError(
+            f"Unknown device {inputs.shown(device)}: choose 'cpu', 'cuda' or 'mps'."
+        ) from error
     there = {"cpu": True, "cuda": cuda, "mps": mps}
     if not there.get(asked.type) or (cuda and (asked.index or 0) >= torch.cuda.device_count()):
         have = ", ".join(repr(name) for name, found in there.items() if found)
@@ -252,8 +254,10 @@ def load_pipeline(
     Raises:
         FileNotFoundError, ValueError, TypeError: with one sentence that says what to do.
     """
-    if dtype not in (None, *DTYPES):
-        raise TypeError(f"dtype must be one of {', '.join(map(str, DTYPES))}; got {dtype!r}.")
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype in DTYPES):
+        raise TypeError(
+            f"dtype must be one of {', '.join(map(str, DTYPES))}; got {inputs.shown(dtype)}."
+        )
     folder, hub_ids = resolve(model)
     asked = _device(device, folder)
     card = next((m for m in MODELS.values() if m.hub_ids == hub_ids), None)
@@ -516,14 +520,20 @@ def _needed(names: Iterable[str]) -> list[str]:
     return needed
 
 
+def _part(folder: Any, name: str) -> Path:
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(f"A model's folder is a path; got {type(folder).__name__}.")
+    return Path(folder) / name
+
+
 def load_tokenizer(folder: str | os.PathLike = TINY_SD) -> CLIPTokenizer:
     """The CLIPTokenizer of a pipeline folder; nothing is asked of the network."""
     from transformers import CLIPTokenizer
 
-    path = Path(folder) / "tokenizer"
+    path = _part(folder, "tokenizer")
     if not path.is_dir():
         raise FileNotFoundError(
-            f"{path} does not exist: this model has no tokenizer. Tiny SD's is made by "
+            f"{str(path)!r} does not exist: this model has no tokenizer. Tiny SD's is made by "
             "`python -m sdlearn.training tokenizer`."
         )
     return CLIPTokenizer.from_pretrained(str(path), local_files_only=True)
@@ -549,12 +559,12 @@ def load_part(name: str, folder: str | os.PathLike = TINY_SD) -> torch.nn.Module
         "text_encoder": CLIPTextModel,
         "clip": CLIPModel,
     }
-    if name not in classes:
-        raise ValueError(f"Unknown part {name!r}: choose one of {', '.join(classes)}.")
-    path = Path(folder) / name
+    if not isinstance(name, str) or name not in classes:
+        raise ValueError(f"Unknown part {inputs.shown(name)}: choose one of {', '.join(classes)}.")
+    path = _part(folder, name)
     if not path.is_dir():
         raise FileNotFoundError(
-            f"{path} does not exist: this model has no part {name!r}. Tiny SD's parts are made by "
+            f"{str(path)!r} does not exist: this model has no part {name!r}. Tiny SD's parts are made by "
             "`python -m sdlearn.training all`."
         )
     try:

@@ -115,7 +115,7 @@ def _size(size: tuple[int, int]) -> str:
 def _opened(source: Any) -> Image.Image:
     """Any source -> an upright PIL picture of 8 bits a channel."""
     if isinstance(source, (str, os.PathLike)):
-        image = _from_file(source, f"the file {os.fspath(source)!r}")
+        image = _from_file(source, f"the file {shown(os.fspath(source))}")
     elif isinstance(source, (bytes, bytearray, memoryview)):
         image = _from_file(io.BytesIO(source), f"the {len(source)} bytes given")
     elif isinstance(source, np.ndarray):
@@ -146,7 +146,7 @@ def _from_file(file: Any, name: str) -> Image.Image:
     try:
         return Image.open(file)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"There is no picture at {os.fspath(file)!r}.") from error
+        raise FileNotFoundError(f"There is no picture at {shown(os.fspath(file))}.") from error
     except UnidentifiedImageError as error:
         raise ValueError(
             f"No picture could be read from {name}: save it as PNG or JPEG."
@@ -154,7 +154,8 @@ def _from_file(file: Any, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ValueError(f"The picture in {name} is too large: make it smaller.") from error
     except (OSError, ValueError, SyntaxError) as error:
-        raise ValueError(f"No picture could be read from {name} ({error}).") from error
+        why = str(error)[:200]
+        raise ValueError(f"No picture could be read from {name} ({why}).") from error
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -208,13 +209,43 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 # ------------------------------------------------------------- pipelines, numbers, seeds, words
 
 
-def check_pipe(pipe: Any) -> Any:
-    """The pipeline, if it is one.
+def shown(value: Any) -> str:
+    """A value as a sentence can show it: on one line, and no longer than a line."""
+    line = " ".join(repr(value).split())
+    return line if len(line) <= 80 else f"{line[:77]}..."
+
+
+def tensors(**named: Any) -> None:
+    """Tensors of fractions, none of them empty.
 
     Raises:
-        TypeError: if a part of Stable Diffusion is missing from it.
+        TypeError: if one is something else.
     """
-    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+    import torch
+
+    for name, value in named.items():
+        if not torch.is_tensor(value) or not value.is_floating_point() or not value.numel():
+            kind = tuple(value.shape) if torch.is_tensor(value) else type(value).__name__
+            of = f" of {value.dtype}" if torch.is_tensor(value) else ""
+            raise TypeError(
+                f"{name} must be a tensor of fractions, such as float32; got {kind}{of}."
+            )
+
+
+PIPELINE = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+
+
+def check_pipe(pipe: Any, *parts: str) -> Any:
+    """The pipeline, if it is one.
+
+    Args:
+        pipe: what was given.
+        parts: those that are needed; without any, all of them.
+
+    Raises:
+        TypeError: if a part is missing from it.
+    """
+    for part in parts or PIPELINE:
         if getattr(pipe, part, None) is None:
             raise TypeError(
                 f"A pipeline is needed here, and this {type(pipe).__name__} has no {part}: "
@@ -231,7 +262,7 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
     """
     is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not is_whole or not low <= value <= high:
-        raise ValueError(f"{name} must be a whole number from {low} to {high}; got {value!r}.")
+        raise ValueError(f"{name} must be a whole number from {low} to {high}; got {shown(value)}.")
     return int(value)
 
 
@@ -243,9 +274,9 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     """
     is_number = isinstance(value, (int, float, np.integer, np.floating))
     if not is_number or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number; got {value!r}.")
+        raise ValueError(f"{name} must be a finite number; got {shown(value)}.")
     if not low <= value <= high:
-        raise ValueError(f"{name} must be from {low:g} to {high:g}; got {value!r}.")
+        raise ValueError(f"{name} must be from {low:g} to {high:g}; got {shown(value)}.")
     return float(value)
 
 

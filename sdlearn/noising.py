@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sdlearn import inputs
+
 
 def make_betas(
     schedule: str = "scaled_linear",
@@ -24,6 +26,9 @@ def make_betas(
     Raises:
         ValueError: for another name, no steps, or betas that are no shares between 0 and 1.
     """
+    inputs.whole("num_train_timesteps", num_train_timesteps, 0, 1_000_000)
+    for name, beta in (("beta_start", beta_start), ("beta_end", beta_end)):
+        inputs.number(name, beta)
     if num_train_timesteps < 1 or not 0 < beta_start <= beta_end < 1:
         raise ValueError(
             "A schedule has at least one step and 0 < beta_start <= beta_end < 1; "
@@ -42,13 +47,28 @@ def make_betas(
         n = num_train_timesteps
         kept = [alpha_bar((i + 1) / n) / alpha_bar(i / n) for i in range(n)]
         return torch.tensor([min(1 - k, 0.999) for k in kept], dtype=torch.float32)
-    raise ValueError(f"Unknown schedule {schedule!r}: choose linear, scaled_linear or cosine.")
+    raise ValueError(
+        f"Unknown schedule {inputs.shown(schedule)}: choose linear, scaled_linear or cosine."
+    )
 
 
 def make_alphas_cumprod(schedule: str = "scaled_linear", **options: Any) -> torch.Tensor:
     """Share of the picture's variance left at each step: the running product of 1 - beta, float32,
     falling from nearly 1 to nearly 0."""
     return torch.cumprod(1.0 - make_betas(schedule, **options), dim=0)
+
+
+def _timesteps(t: Any, batch: int, device: torch.device) -> torch.Tensor:
+    """One timestep for all, or one for each of a batch."""
+    try:
+        found = torch.as_tensor(t, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"t must be a timestep, or a tensor; got {inputs.shown(t)}.") from error
+    if found.dtype == torch.bool or found.is_complex() or (found.ndim and len(found) != batch):
+        raise ValueError(
+            f"t must be one timestep, or one for each of the {batch}; got {inputs.shown(t)}."
+        )
+    return found
 
 
 def add_noise(
@@ -66,8 +86,12 @@ def add_noise(
     Raises:
         ValueError: for a timestep outside the schedule or between two of its steps, noise of
             another shape, or pictures of whole numbers.
+        TypeError: for anything but tensors and timesteps.
     """
-    t = torch.as_tensor(t, device=alphas_cumprod.device)
+    inputs.tensors(noise=noise, alphas_cumprod=alphas_cumprod)
+    if not torch.is_tensor(x0):
+        raise TypeError(f"x0 must be a tensor; got {type(x0).__name__}.")
+    t = _timesteps(t, len(noise), alphas_cumprod.device)
     if noise.shape[1:] != x0.shape[1:]:
         raise ValueError(
             f"Every number of x0 gets its own noise: x0 has the shape {tuple(x0.shape)}, "
@@ -198,7 +222,7 @@ class Schedule:
         whole = isinstance(steps, (int, np.integer)) and not isinstance(steps, bool)
         if not whole or not 1 <= steps <= T:
             raise ValueError(
-                f"num_inference_steps must be a whole number from 1 to {T}; got {steps!r}. "
+                f"num_inference_steps must be a whole number from 1 to {T}; got {inputs.shown(steps)}. "
                 "25 is a good start."
             )
         if spacing == "leading":

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sdlearn import hub
+from sdlearn import hub, inputs
 from sdlearn.noising import Schedule, add_noise
 
 Abar = float | torch.Tensor
@@ -31,6 +31,23 @@ def epsilon_from_v(latents: torch.Tensor, v: torch.Tensor, abar: Abar) -> torch.
     return abar**0.5 * v + (1 - abar) ** 0.5 * latents
 
 
+def _check_sizes(unet: Any, latents: Any, t: Any, states: Any) -> None:
+    inputs.tensors(latents=latents, encoder_hidden_states=states)
+    if not torch.is_tensor(t):
+        inputs.number("t", t)
+    channels, width = unet.config.in_channels, unet.config.cross_attention_dim
+    if latents.ndim != 4 or latents.shape[1] != channels:
+        raise ValueError(
+            f"latents must have the shape (batch, {channels}, height, width); "
+            f"got {tuple(latents.shape)}."
+        )
+    if states.ndim != 3 or states.shape[2] != width or len(states) != len(latents):
+        raise ValueError(
+            f"encoder_hidden_states must have the shape ({len(latents)}, tokens, {width}), one for "
+            f"each of the latents; got {tuple(states.shape)}: encode_prompt makes them."
+        )
+
+
 @torch.no_grad()
 def predict_noise(
     pipe: Any, latents: torch.Tensor, t: float | torch.Tensor, encoder_hidden_states: torch.Tensor
@@ -42,9 +59,11 @@ def predict_noise(
     noise, so callers need not care.
 
     Raises:
-        ValueError: for a model that predicts anything else.
+        ValueError: for a model that predicts anything else, or sizes that do not fit it.
+        TypeError: for anything but a pipeline and tensors.
     """
-    unet = pipe.unet
+    unet = inputs.check_pipe(pipe, "unet", "scheduler").unet
+    _check_sizes(unet, latents, t, encoder_hidden_states)
     with hub.LOCK:
         # asked once: each looks through all modules, which a step of a small model feels
         like = {"device": unet.device, "dtype": unet.dtype}

@@ -236,8 +236,11 @@ def timesteps_of(pipe: Any, sampler: str, steps: int) -> list[float]:
     Raises:
         ValueError: for a sampler that does not exist, or a number of steps that it cannot take.
     """
-    if sampler not in SAMPLERS:
-        raise ValueError(f"Unknown sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}.")
+    inputs.check_pipe(pipe, "scheduler")
+    if not isinstance(sampler, str) or sampler not in SAMPLERS:
+        raise ValueError(
+            f"Unknown sampler {inputs.shown(sampler)}: choose one of {', '.join(SAMPLERS)}."
+        )
     return Schedule.of(pipe).timesteps(SPACINGS[sampler], steps)
 
 
@@ -254,7 +257,7 @@ def _check_start(pipe: Any, latents: torch.Tensor | None, start: int, batch: int
     channels = pipe.unet.config.in_channels
     if isinstance(start, bool) or not isinstance(start, int) or not 0 <= start < steps:
         raise ValueError(
-            f"start must be from 0 to {steps - 1} (one step must be left); got {start}."
+            f"start must be from 0 to {steps - 1} (one step must be left); got {inputs.shown(start)}."
         )
     if start and latents is None:
         raise ValueError(

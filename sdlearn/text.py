@@ -33,6 +33,7 @@ def _ids(pipe: Any, prompt: str) -> list[int]:
 def tokens(pipe: Any, prompt: str) -> list[str]:
     """The pieces a prompt is cut into, without start, end and padding; "</w>" marks the end of a
     word."""
+    inputs.check_pipe(pipe, "tokenizer")
     return pipe.tokenizer.convert_ids_to_tokens(_ids(pipe, prompt))
 
 
@@ -225,8 +226,15 @@ def check_prompt(pipe: Any, prompt: str) -> None:
 @torch.no_grad()
 def encode_prompt(pipe: Any, prompts: str | list[str]) -> torch.Tensor:
     """Prompts -> encoder_hidden_states (B, 77, D), float32: the text tower's last hidden states,
-    padding included, as Stable Diffusion uses them."""
-    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    padding included, as Stable Diffusion uses them.
+
+    Raises:
+        TypeError, ValueError: for anything but a string or a list of at least one.
+    """
+    inputs.check_pipe(pipe, "tokenizer", "text_encoder")
+    prompts = list(prompts) if isinstance(prompts, (list, tuple)) else [prompts]
+    if not prompts:
+        raise ValueError("No prompt: give a string, or a list with at least one.")
     tokenizer, encoder = pipe.tokenizer, pipe.text_encoder
     with hub.LOCK:  # padding and truncation are a state of the tokenizer that threads share
         ids = tokenizer(

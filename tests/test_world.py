@@ -376,8 +376,8 @@ MISTAKES = {
         lambda: Scene((Thing("cat", "red", "left"),) * 2, "meadow", "day"),
         "one left and one right",
     ),
-    "too small": (lambda: draw(one(), size=8), "between 16 and 512 pixels; got 8"),
-    "too large": (lambda: draw(one(), size=1024), "between 16 and 512 pixels; got 1024"),
+    "too small": (lambda: draw(one(), size=8), "from 16 to 512; got 8"),
+    "too large": (lambda: draw(one(), size=1024), "from 16 to 512; got 1024"),
     "three things": (
         lambda: sample_scene(np.random.default_rng(0), things=3),
         "one or two things; got 3",

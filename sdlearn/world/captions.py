@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sdlearn.world.scenes import Scene, Thing
+from sdlearn.world.scenes import Scene, Thing, check_scene
 
 PLACE_WORDS = {
     "meadow": ("in a meadow", "in the meadow", "in a green meadow"),
@@ -35,6 +35,7 @@ def caption(scene: Scene, rng: np.random.Generator | None = None) -> str:
     "beside", places and times said in several ways) and parts are left out, so that a model
     trained on it understands short prompts too; what is said is always true.
     """
+    check_scene(scene)
     if rng is None:
         things = " and ".join(f"{_noun(t)} {POSITION_WORDS[t.position]}" for t in scene.things)
         return f"{things} {PLACE_WORDS[scene.place][0]} {TIME_WORDS[scene.time][0]}"

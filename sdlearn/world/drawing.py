@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sdlearn.world.scenes import PAINTERS, POSITIONS, Scene
+from sdlearn import inputs
+from sdlearn.world.scenes import PAINTERS, POSITIONS, Scene, check_scene
 
 RGB = tuple[int, int, int]
 PALETTE: dict[str, RGB] = {
@@ -287,10 +288,12 @@ def draw(scene: Scene, size: int = 128, seed: int = 0) -> Image.Image:
         An RGB picture of ``size`` x ``size`` pixels.
 
     Raises:
-        ValueError: if ``size`` is not between 16 and 512.
+        ValueError: if ``size`` is not between 16 and 512, or ``seed`` no seed.
+        TypeError: if ``scene`` is none.
     """
-    if not 16 <= size <= 128 * SUPERSAMPLE:
-        raise ValueError(f"size must be between 16 and {128 * SUPERSAMPLE} pixels; got {size}.")
+    check_scene(scene)
+    inputs.whole("size", size, 16, 128 * SUPERSAMPLE)
+    inputs.seed(seed)
     rng = np.random.default_rng(seed)
     canvas = _background(scene, rng)
     tint, share = TINT[scene.time]

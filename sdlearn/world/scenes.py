@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from sdlearn import inputs
+
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
 PLACES = ("meadow", "desert", "snow", "sea", "forest", "city")
 TIMES = ("day", "night", "sunset")
@@ -138,6 +140,10 @@ class Scene:
     def __post_init__(self):
         _one_of("place", self.place, PLACES)
         _one_of("time", self.time, TIMES)
+        if not isinstance(self.things, (tuple, list)) or not all(
+            isinstance(t, Thing) for t in self.things
+        ):
+            raise TypeError("The things of a scene are a tuple of Thing, such as (Thing(...),).")
         where = [t.position for t in self.things]
         if len(where) == 2 and sorted(where) != ["left", "right"]:
             raise ValueError(
@@ -154,8 +160,20 @@ class Scene:
 
 
 def _one_of(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in tuple(allowed):
-        raise ValueError(f"Unknown {name} {value!r}: choose one of {', '.join(allowed)}.")
+    if not isinstance(value, str) or value not in tuple(allowed):
+        raise ValueError(
+            f"Unknown {name} {inputs.shown(value)}: choose one of {', '.join(allowed)}."
+        )
+
+
+def check_scene(scene: object) -> None:
+    """Stop at what is no scene.
+
+    Raises:
+        TypeError: if it is not.
+    """
+    if not isinstance(scene, Scene):
+        raise TypeError(f"A Scene is needed; got {type(scene).__name__}: sample_scene makes one.")
 
 
 def mirror(scene: Scene) -> Scene:
