@@ -462,15 +462,16 @@ def walk(
             raise ValueError(f"A walk has two ends: give two {name}; got {inputs.shown(pair)}.")
     for prompt in prompts:
         check_prompt(pipe, prompt)
-    noises = [start_latents(pipe, 1, inputs.seed(seed)) for seed in seeds]
+    here, there = (start_latents(pipe, 1, inputs.seed(seed)) for seed in seeds)
     shares = torch.linspace(0, 1, count).tolist()
-    latents = torch.cat([slerp(*noises, u) for u in shares])
+    latents = torch.cat([slerp(here, there, u) for u in shares])
     without, first, last = encode_prompt(pipe, ["", *prompts]).split(1)
     states = torch.cat([torch.lerp(first, last, u) for u in shares])
     both_states = torch.cat([without.expand_as(states), states])
 
     def predict(x: torch.Tensor, t: float) -> torch.Tensor:
-        return guide(*predict_noise(pipe, torch.cat([x, x]), t, both_states).chunk(2), scale)
+        uncond, text = predict_noise(pipe, torch.cat([x, x]), t, both_states).chunk(2)
+        return guide(uncond, text, scale)
 
     return last_picture(pipe, ddim(predict, latents, Schedule.of(pipe), timesteps))
 

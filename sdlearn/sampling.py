@@ -14,6 +14,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -320,8 +321,9 @@ def _warn_of_scheduler(pipe: Any, sampler: str) -> None:
     )
 
 
-def _lists(prompt: Any, negative_prompt: Any) -> tuple[list[str], list[str]]:
-    """Prompts and negative prompts as lists of equal length, each of them a string."""
+def _texts(pipe: Any, prompt: Any, negative_prompt: Any) -> list[str]:
+    """The negative prompts, then as many prompts: what the text encoder reads."""
+    _check_model(pipe)
     prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [prompt]
     several = isinstance(negative_prompt, (list, tuple))
     negative = list(negative_prompt) if several else [negative_prompt or ""] * len(prompts)
@@ -332,7 +334,38 @@ def _lists(prompt: Any, negative_prompt: Any) -> tuple[list[str], list[str]]:
             f"{len(negative)} negative prompts for {len(prompts)} prompts: give one for all, or "
             "one for each."
         )
-    return [inputs.text(p) for p in prompts], [inputs.text(n) for n in negative]
+    return [inputs.text(each) for each in negative + prompts]
+
+
+def _chosen(
+    pipe: Any, guidance_scale: float | None, sampler: str | None, steps: int | None
+) -> hub.Defaults:
+    """What was asked for, and the model's own settings where nothing was."""
+    own = hub.defaults_of(pipe)
+    return hub.Defaults(
+        guidance_scale=own.guidance_scale if guidance_scale is None else guidance_scale,
+        sampler=own.sampler if sampler is None else sampler,
+        num_inference_steps=own.num_inference_steps if steps is None else steps,
+    )
+
+
+def _options(sampler: str, eta: float) -> dict[str, Any]:
+    """What a sampler takes beyond latents, schedule and timesteps; the noise is still to come."""
+    if not 0 <= inputs.number("eta", eta) <= 1 or (eta and sampler != "ddim"):
+        raise ValueError(
+            f"eta mixes fresh noise into the sampler 'ddim', from 0 to 1; got {eta} with "
+            f"{sampler!r}."
+        )
+    options: dict[str, Any] = {"eta": eta} if sampler == "ddim" else {}
+    return options | {"noise": None} if sampler in ("ddim", "ddpm") else options
+
+
+def _warn(pipe: Any, texts: list[str], chosen: hub.Defaults) -> None:
+    negative, prompts = texts[: len(texts) // 2], texts[len(texts) // 2 :]
+    _check_guidance(chosen.guidance_scale, negative)
+    _warn_of_scheduler(pipe, chosen.sampler)
+    for each in dict.fromkeys([*prompts, *(n for n in negative if n)]):
+        check_prompt(pipe, each)
 
 
 def sample_steps(
@@ -350,66 +383,41 @@ def sample_steps(
     eta: float = 0.0,
     **unknown: Any,
 ) -> Iterator[SampleStep]:
-    """Denoise step by step, guided by a prompt.
-
-    What is None is taken from the model (hub.defaults_of).
+    """Denoise step by step, guided by a prompt. What is None is the model's own (hub.defaults_of).
 
     Args:
-        pipe: from ``load_pipeline``.
-        prompt: what the picture should show; a list gives a batch.
-        negative_prompt: what it should not show: it takes the place of the empty prompt in
-            guidance.
+        prompt, negative_prompt: what the picture should show and what not; lists give a batch.
         num_inference_steps: 1 to the schedule's length (1000).
         guidance_scale: see :func:`guide`.
         sampler: "ddim", "ddpm", "euler" or "dpm++".
-        seed: start noise (see :func:`start_latents`); with None each run differs. Also seeds the
-            noise that "ddpm" adds.
+        seed: of all noise (see :func:`start_latents`); with None each run differs.
         generator: a CPU generator (or a list, one for each picture), instead of ``seed``.
         latents: (B, 4, h, w) to start from, instead of noise.
         start: steps to skip; ``latents`` must then carry the noise of that step (image to image).
         eta: fresh noise in "ddim", 0 (none) to 1.
 
     Yields:
-        One :class:`SampleStep` a step. Arguments are checked, and warned about, before the first
-        one. Set ``step.prev_latents`` to change what the next step starts from.
+        One :class:`SampleStep` a step; set ``step.prev_latents`` to change what the next one starts
+        from. Arguments are checked, and warned about, before the first one.
 
     Raises:
         ValueError, TypeError: one sentence that says what to do.
     """
     inputs.refuse_unknown(unknown, _KNOWN, "sample_steps")
-    _check_model(pipe)
-    prompts, negative = _lists(prompt, negative_prompt)
-    own = hub.defaults_of(pipe)
-    sampler = own.sampler if sampler is None else sampler
-    steps = own.num_inference_steps if num_inference_steps is None else num_inference_steps
-    scale = own.guidance_scale if guidance_scale is None else guidance_scale
-    timesteps = timesteps_of(pipe, sampler, steps)
-    _check_start(pipe, latents, start, len(prompts), len(timesteps))
-    if not 0 <= inputs.number("eta", eta) <= 1 or (eta and sampler != "ddim"):
-        raise ValueError(
-            f"eta mixes fresh noise into the sampler 'ddim', from 0 to 1; got {eta} with "
-            f"{sampler!r}."
-        )
-    _check_guidance(scale, negative)
-    _warn_of_scheduler(pipe, sampler)
-    for each in dict.fromkeys([*prompts, *(n for n in negative if n)]):
-        check_prompt(pipe, each)
-    if generator is None:
-        generator = generators_of(seed, len(prompts))
+    texts = _texts(pipe, prompt, negative_prompt)
+    chosen = _chosen(pipe, guidance_scale, sampler, num_inference_steps)
+    timesteps = timesteps_of(pipe, chosen.sampler, chosen.num_inference_steps)
+    _check_start(pipe, latents, start, len(texts) // 2, len(timesteps))
+    options = _options(chosen.sampler, eta)
+    _warn(pipe, texts, chosen)
+    generator = generators_of(seed, len(texts) // 2) if generator is None else generator
     if latents is None:
-        latents = start_latents(pipe, len(prompts), generator=generator)
-    options: dict[str, Any] = {"eta": eta} if sampler == "ddim" else {}
-    if sampler in ("ddim", "ddpm"):
-        options["noise"] = lambda: gaussian(latents.shape, generator)
-    return _guided(
-        pipe,
-        negative + prompts,
-        scale,
-        lambda predict: SAMPLERS[sampler](
-            predict, latents.cpu().float(), Schedule.of(pipe), timesteps[start:], **options
-        ),
-        start,
-    )
+        latents = start_latents(pipe, len(texts) // 2, generator=generator)
+    if "noise" in options:
+        options["noise"] = partial(gaussian, latents.shape, generator)
+    run = partial(SAMPLERS[chosen.sampler], **options)
+    way = (latents.cpu().float(), Schedule.of(pipe), timesteps[start:])
+    return _guided(pipe, texts, chosen.guidance_scale, lambda predict: run(predict, *way), start)
 
 
 _KNOWN = [name for name in inspect.signature(sample_steps).parameters if name != "unknown"]
@@ -430,7 +438,7 @@ def _guided(
 
     def predict(x: torch.Tensor, t: float) -> torch.Tensor:
         halves[:] = predict_noise(pipe, torch.cat([x, x]), t, states).chunk(2)
-        return guide(*halves, guidance_scale)
+        return guide(halves[0], halves[1], guidance_scale)
 
     for index, update in enumerate(run(predict), start):
         step = SampleStep(**vars(update), index=index, noise_pred_uncond=halves[0],

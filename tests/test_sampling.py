@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdlearn import models, sampling
+from sdlearn import hub, models, sampling
 from sdlearn.compression import decode_latents
 from sdlearn.noising import Schedule, add_noise
 from sdlearn.text import encode_prompt
@@ -332,6 +332,14 @@ def test_whole_loop_equals_the_pipeline(pipe, sampler, guidance_scale):
     torch.testing.assert_close(
         ours, theirs, atol=1e-5 * max(1.0, theirs.abs().max().item()) * 2, rtol=1e-5
     )
+
+
+def test_what_is_not_said_is_the_models_own(pipe, monkeypatch):
+    """guidance, sampler and steps come from hub.defaults_of, and what is said goes first."""
+    monkeypatch.setattr(pipe, "defaults", hub.Defaults(3.0, "euler", 4))
+    said = dict(guidance_scale=3.0, sampler="euler", num_inference_steps=4)
+    assert torch.equal(latents_of(pipe, PROMPT, seed=1), latents_of(pipe, PROMPT, seed=1, **said))
+    assert len(list(sampling.sample_steps(pipe, PROMPT, num_inference_steps=2))) == 2
 
 
 def test_guidance_zero_ignores_the_prompt(pipe):

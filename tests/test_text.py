@@ -203,7 +203,7 @@ def test_tokens_and_unknown_words(pipe):
         ("two houses", "no numbers and will not count 'two'"),
         ("blue trees", r"has never seen 'trees': say 'tree'\."),
         ("a red house, a blue car and a green tree", "one or two things: 'tree' or another"),
-        ("a big red house", r"never seen the word 'big': it will guess\."),
+        ("a huge red house", r"never seen the word 'huge': it will guess\."),
         ("a red moon", r"never seen the word 'moon': it will guess\."),
         ("hello house", r"never seen the word 'hello': it will guess\."),
         ("a red house now", r"never seen the word 'now': it will guess\."),
