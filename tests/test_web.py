@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdlearn import hub, load_pipeline, sampling, text, world
+from sdlearn import hub, judge, load_pipeline, sampling, text, world
 from sdlearn.noising import Schedule
 from tools import site, web_model
 
@@ -205,3 +205,24 @@ def test_the_page_stays_small():
     lines = [line for path in modules for line in path.read_text().splitlines()]
     assert len(lines) <= 1200
     assert [line for line in lines if len(line) > 100] == []
+
+
+def test_asked_and_seen_as_the_judge_says(page):
+    """Readings of sentences, and of pictures that show something else, as the judge has them."""
+    rng = np.random.default_rng(1)
+    scenes = [(world.sample_scene(rng), world.sample_scene(rng)) for _ in range(300)]
+    cases, expected = [], []
+    for k, (wanted, drawn) in enumerate(scenes):
+        drawn = wanted if k % 3 == 0 else drawn
+        prompt = world.caption(wanted, rng)
+        things = [vars(thing) for thing in drawn.things]
+        place, time = drawn.place, drawn.time
+        cases.append({"prompt": prompt, "seen": {"things": things, "place": place, "time": time}})
+        seen = judge.Seen(drawn.things, place, time, (1.0,) * (len(things) + 2), np.zeros(1))
+        expected.append(judge.compare_readings(judge.read_prompt(prompt), seen))
+    answers = ask(page, do="seen", cases=cases)
+    for case, ours, theirs in zip(cases, expected, answers, strict=True):
+        missing = [wish["text"] for wish in theirs["wishes"] if not wish["there"]]
+        assert missing == list(ours.missing), case
+        assert theirs["extra"] == list(ours.extra), case
+        assert [wish["text"] for wish in theirs["wishes"]] == list(ours.asked.words), case

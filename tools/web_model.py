@@ -27,13 +27,19 @@ import numpy as np
 import torch
 
 from sdlearn import compression, hub, load_pipeline, sampling, text, world
+from sdlearn.judge import load_judge
+from sdlearn.widgets import PromptPanel
 from tools.notebooks import ROOT
 
 WEB = ROOT / "web"
 ORT = WEB / "node_modules" / "onnxruntime-web"
 LEAST = 1024  # numbers in a weight that is worth storing in half precision
 OPSET = 17
-QUICK = {"num_inference_steps": 5, "guidance_scale": 1.5, "sampler": "dpm++"}
+QUICK = {  # the notebook panel's, so that both draw the same while one types
+    "num_inference_steps": PromptPanel.QUICK_STEPS,
+    "guidance_scale": PromptPanel.QUICK_GUIDANCE,  # at most: see quickly() in web/page.mjs
+    "sampler": "dpm++",
+}
 CHECKS = (
     ("a red house in the snow at night", 0, "ddim"),
     ("a yellow cat and a blue boat by the sea at sunset", 7, "dpm++"),
@@ -182,10 +188,8 @@ def networks(pipe, judge) -> tuple[dict[str, bytes], list[dict]]:
 def find_judge(folder: Path):
     """The judge that belongs to this model, or None where it has none that fits this world."""
     try:
-        from sdlearn.judge import load_judge
-
         return load_judge(folder)
-    except (ImportError, FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
 
 

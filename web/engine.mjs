@@ -2,7 +2,6 @@
 import { keep, load } from './files.mjs';
 
 export class Engine {
-  /** @param {Object} page the page's data */
   constructor(page) {
     Object.assign(this, { page, ready: false });
   }
@@ -43,8 +42,8 @@ export class Engine {
     await take(of('ort.wasm'), (wasm) => this.ask('begin',
       { wasm, config: this.page.model, tokenizer: this.page.tokenizer }, null, [wasm]));
     for (const file of files.filter((f) => f.network)) {
-      await take(file, (bytes) =>
-        this.ask('open', { name: file.network, bytes }, null, [bytes]));
+      await this.open(file, counted);
+      before += file.bytes;
     }
     this.ready = true;
     keep(this.page.files);

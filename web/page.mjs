@@ -1,11 +1,12 @@
 /** The live page: what is typed, drawn, looked back at. */
 import { Engine } from './engine.mjs';
 import { drawMap } from './map.mjs';
+import { gaussian } from './noise.mjs';
 import { alphasCumprod } from './samplers.mjs';
 import { compare, readPicture, readPrompt } from './seen.mjs';
 import { Tokenizer } from './text.mjs';
 import { tour } from './tour.mjs';
-import { make, show, spotlight } from './view.mjs';
+import { heat, make, show, spotlight } from './view.mjs';
 import { notes } from './words.mjs';
 
 const $ = (id) => document.getElementById(id);
@@ -33,8 +34,9 @@ const FIELDS = { steps: 'num_inference_steps', guidance: 'guidance_scale', sampl
 const settings = () => ({ seed: Number($('seed').value), steps: Number($('steps').value),
   guidance: Number($('guidance').value), sampler: $('sampler').value,
   negative: $('negative').value });
-const quickly = () => ({ ...settings(), ...Object.fromEntries(
-  Object.entries(FIELDS).map(([name, key]) => [name, page.quick[key]])) });
+const quickly = () => ({ ...settings(),
+  steps: page.quick.num_inference_steps, sampler: page.quick.sampler,
+  guidance: Math.min(page.quick.guidance_scale, settings().guidance) });
 
 function fillIn(wanted) {
   for (const [name, value] of Object.entries(wanted)) {
@@ -66,8 +68,8 @@ function setComparing(on) {
 function mark(side) {
   const prompt = side.input.value;
   const words = tokenizer.words(prompt).map(({ text, tokens, known }) => {
-    const word = make('button', { type: 'button', className: known ? 'word' : 'word unknown',
-      title: known ? 'where was it read?' : 'never seen in training' }, text);
+    const className = known ? 'word' : 'word unknown';
+    const word = make('button', { type: 'button', className }, text);
     word.onmouseenter = word.onfocus = () => attend(side, tokens);
     word.onmouseleave = word.onblur = () => look();
     return word;
@@ -113,7 +115,8 @@ async function draw(quick) {
     Object.assign(run, { end, seconds: (performance.now() - begin) / 1000 });
     side.canvas.classList.remove('old');
     look(options.steps);
-    keepInStrip(run, side.canvas);
+    addToStrip(`${run.prompt} (seed ${options.seed}, ${options.steps} steps)`,
+      side.canvas.toDataURL(), { prompt: run.prompt, ...options }, true);
     judge(side, run);
   }
   const seconds = ((performance.now() - begin) / 1000).toFixed(1);
@@ -136,14 +139,10 @@ async function judge(side, run) {
       + 'Read from the picture by a second small network, which knows only this world; it is '
       + `${seen.sure > 0.99 ? 'more than 99' : Math.round(100 * seen.sure)} % sure.`));
 }
-const keepInStrip = ({ prompt, options }, canvas) => addToStrip(
-  `${prompt} (seed ${options.seed}, ${options.steps} steps)`, canvas.toDataURL(),
-  { prompt, ...options }, true);
 function addToStrip(text, src, wanted, first) {
   const item = make('button', { type: 'button' }, make('img', { src, alt: '' }), text);
   item.onclick = () => { fillIn(wanted); draw(false); };
-  const same = [...$('strip').children].find((old) => old.textContent === text);
-  same?.remove();
+  [...$('strip').children].find((old) => old.textContent === text)?.remove();
   $('strip')[first ? 'prepend' : 'append'](item);
   while ($('strip').children.length > KEPT) $('strip').lastChild.remove();
 }
@@ -271,5 +270,16 @@ for (const { src, alt, wanted } of page.gallery) addToStrip(alt, src, wanted);
 fillIn({ seed: 0, ...Object.fromEntries(Object.entries(FIELDS).map(([name, key]) =>
   [name, page.defaults[key]])), prompt: page.sentences[0] });
 fillIn(linked());
+if (page.gallery.length) { // never empty: what the model drew before, and the noise it began with
+  const [{ src, alt, wanted }] = page.gallery;
+  const size = model.side ** 2;
+  heat($('noisy'), gaussian(wanted.seed)(model.channels * size).subarray(0, size),
+    { side: model.side, signed: true });
+  Object.assign($('picture0'), { width: model.picture, height: model.picture });
+  const sample = make('img', { src });
+  const put = () => sides[0].run || $('picture0').getContext('2d').drawImage(sample, 0, 0);
+  sample.decode().then(put, () => {});
+  $('caption0').textContent = `Drawn beforehand: ${alt}`;
+}
 chips();
 listen();

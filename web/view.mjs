@@ -50,9 +50,7 @@ export function spotlight(canvas, image, map, mapSide) {
 
 /** An element in one line. @returns {HTMLElement} */
 export function make(tag, properties = {}, ...children) {
-  const { dataset, ...rest } = properties;
-  const element = Object.assign(document.createElement(tag), rest);
-  Object.assign(element.dataset, dataset);
+  const element = Object.assign(document.createElement(tag), properties);
   element.append(...children);
   return element;
 }

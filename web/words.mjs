@@ -1,7 +1,5 @@
-/**
- * What the writer of a prompt should know: sdlearn.text.prompt_notes in JavaScript. The words and
- * the sentences come from Python, with {word} where the word stands.
- */
+// What the writer of a prompt should know: sdlearn.text.prompt_notes in JavaScript. The words and
+// the sentences come from Python, with {word} where the word stands.
 
 const quote = (word) => (word.includes("'") ? `"${word}"` : `'${word}'`);
 const fill = (sentence, values) => sentence.replace(/\{(\w+)\}/g, (_, name) => values[name]);

@@ -33,7 +33,6 @@ const answers = {
   },
   decode: ({ latents }) => sd.decode(latents),
   judge: ({ pixels }) => sd.judge(pixels),
-  encode: ({ prompt }) => sd.tokenizer.encode(prompt),
 };
 
 globalThis.onmessage = ({ data: { name, args }, ports: [port] }) => {
