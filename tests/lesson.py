@@ -23,14 +23,14 @@ FOLDER = ROOT / "notebooks"
 CHAPTERS = sorted(path.name for path in FOLDER.glob("[0-9][0-9]_*.ipynb"))
 OFFLINE = ROOT / "tests" / "offline"
 MAX_MB = 1000.0
-MAX_SECONDS = 900.0  # 03 trains for a minute on two idle cores, and a machine may be busy
+MAX_SECONDS = 400.0  # of the processor, not of the clock: other work on the machine does not count
 
 
 class Ran(NamedTuple):
     """What one execution has shown."""
 
     cells: list[dict]  # of each code cell with source: id, count, outputs
-    seconds: float
+    seconds: float  # of the processor
     peak_mb: float
     tried: list[str]  # hosts that were asked for
     found: dict[str, float | str]  # claims evaluated in the kernel
@@ -71,9 +71,10 @@ class Scratch:
         text = self.finds.read_text(encoding="utf-8") if self.finds.exists() else ""
         return [json.loads(line) for line in text.splitlines()]
 
-    def ran(self, cells: list[dict], seconds: float, peak_mb: float) -> Ran:
+    def ran(self, cells: list[dict], peak_mb: float) -> Ran:
         found = {row["claim"]: row["value"] for row in self.rows() if "claim" in row}
         tried = self.log.read_text().split() if self.log.exists() else []
+        seconds = max((row["seconds"] for row in self.rows() if "seconds" in row), default=0.0)
         return Ran(cells, seconds, peak_mb, tried, found)
 
     def peak_mb(self) -> float:
@@ -92,7 +93,7 @@ def headless(path: Path, folder: Path, wanted: list[claims.Claim] = (), **enviro
     done = notebooks.execute(nb, path.parent, env=env | scratch.environment | environment)
     code = [c for c in nb.cells if c.cell_type == "code" and c.source.strip()]
     cells = [dict(id=c.id, count=c.execution_count, outputs=c.outputs) for c in code]
-    return scratch.ran(cells, done.seconds, done.peak_mb)
+    return scratch.ran(cells, done.peak_mb)
 
 
 def faults(path: Path, ran: Ran, wanted: list[claims.Claim] = ()) -> list[str]:
@@ -117,7 +118,7 @@ def faults(path: Path, ran: Ran, wanted: list[claims.Claim] = ()) -> list[str]:
     if not ran.peak_mb <= MAX_MB:
         found.append(f"held {ran.peak_mb:.0f} MB, more than {MAX_MB:.0f}")
     if ran.seconds > MAX_SECONDS:
-        found.append(f"took {ran.seconds:.0f} s, more than {MAX_SECONDS:.0f}")
+        found.append(f"took {ran.seconds:.0f} s of the processor, more than {MAX_SECONDS:.0f}")
     return found + refuted(ran, wanted)
 
 

@@ -247,6 +247,7 @@ def test_what_is_imported_is_pinned():
         "cycler": "matplotlib",
         "IPython": "ipykernel",
         "docutils": "sphinx",
+        "traitlets": "ipywidgets",
         "urllib3": None,
     }  # by what; None: used only if it is there
     names = {"PIL": "pillow", "skimage": "scikit-image"}

@@ -13,7 +13,6 @@ import contextlib
 import os
 import re
 import shutil
-import time
 from pathlib import Path
 
 import claims
@@ -89,11 +88,9 @@ def in_the_browser(desk, name: str, wanted: list) -> tuple[lesson.Ran, list[str]
     desk.scratch.ask(nbformat.read(FOLDER / name, as_version=4).cells, wanted)
     try:
         desk.server.open(page, name)
-        start = time.monotonic()
         run_all(page, CELLS_SECONDS)
-        seconds = time.monotonic() - start
         cells = executed(page)
-        ran = desk.scratch.ran(cells, seconds, desk.scratch.peak_mb())
+        ran = desk.scratch.ran(cells, desk.scratch.peak_mb())
         photograph_page(page, name)
         faults = [fault for control in controls(page, name) for fault in move(page, control, name)]
         if name.startswith(SHORT) and not QUICK:
@@ -101,7 +98,7 @@ def in_the_browser(desk, name: str, wanted: list) -> tuple[lesson.Ran, list[str]
             run_all(page, CELLS_SECONDS)
             faults += move(page, controls(page, name)[0], name)
         # what moving the controls asked of the network counts too
-        return desk.scratch.ran(cells, seconds, ran.peak_mb), faults + page.errors
+        return ran._replace(tried=desk.scratch.ran(cells, 0).tried), faults + page.errors
     finally:
         with contextlib.suppress(Exception):  # the kernel holds most of a gigabyte
             shut_kernel_down(page)

@@ -5,6 +5,7 @@ claims that belong to it are evaluated with the chapter's names, as they stand a
 def _probe(shell):
     import json
     import os
+    import time
     from pathlib import Path
 
     # what to evaluate, by the source of the cell: {source: [[name, expression], ...]}
@@ -23,6 +24,7 @@ def _probe(shell):
             except Exception as error:  # whatever it is, the claim is not borne out
                 value = f"{type(error).__name__}: {error}"
             write({"claim": name, "value": value})
+        write({"seconds": time.process_time()})
 
     write({"pid": os.getpid()})
     shell.events.register("post_run_cell", after)
