@@ -26,6 +26,10 @@
     });
     all('.widget-toggle-buttons', (w) => { set(w, 'role', 'group'); set(w, 'aria-label', label(w)); });
     all('.widget-toggle-button', (button) => set(button, 'aria-pressed', String(button.classList.contains('mod-active'))));
+    // a saved page has no control in it, and ipywidgets speaks of a "model"; in a course about models that misleads
+    all('.jupyter-widgets', (w) => {
+      if (w.childElementCount === 0 && /^Error displaying widget/.test(w.textContent)) w.textContent = 'This control needs Python: run this cell again (Shift+Enter), and it is back.';
+    });
     all('.sd-status', (line) => set(line, 'role', 'status'));
     all('.widget-hprogress', (w) => {
       const bar = w.querySelector('.progress-bar'), track = w.querySelector('.progress');

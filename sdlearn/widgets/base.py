@@ -31,6 +31,11 @@ def setup() -> None:
     display({"text/html": f"<script>{script}</script>", "text/plain": ""}, raw=True)
 
 
+def esm(name: str) -> str:
+    """One of the scripts beside this file as a module, after what all of them share."""
+    return "".join((HERE / part).read_text(encoding="utf-8") for part in ("common.js", name))
+
+
 def img(
     image: Picture | Figure,
     alt: str,

@@ -90,7 +90,6 @@ class LivePicture(Control):
             control.observe(self._update, "value")
         align(self.controls.values())
         super().__init__(*self.controls.values(), self._page, self._status)
-        self.add_class("sd-needs-python")
         self._update()
 
     @property

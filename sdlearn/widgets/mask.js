@@ -1,10 +1,4 @@
 // Drawing on a picture (widgets.MaskCanvas): the mouse, a finger or sliders set cells of a canvas over it. The mask travels as a row of 0 and 1.
-const make = (tag, attributes = {}, ...children) => {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) name in element ? (element[name] = value) : element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-};
 let count = 0;
 
 // The cells that no way from the edge reaches without crossing the mask: the inside of an outline.
@@ -54,6 +48,7 @@ function render({ model, el }) {
     make('div', { className: 'sd-row sd-mask-tools' }, brushLabel, rubLabel, undo, clear, fill), rectangle, form, status);
   el.append(root);
 
+  const [tell, hush] = speaking(model, () => { root.classList.remove('sd-busy'); stop.disabled = true; status.textContent = GONE; });
   let bits = [], last = null, history = [];
   const box = () => { const [l, r, t, b] = sides.map(([input]) => Number(input.value)); return [Math.min(l, r), Math.max(l, r), Math.min(t, b), Math.max(t, b)]; };
   const show = () => {  // striped light and dark, so that it is seen on any color
@@ -105,8 +100,8 @@ function render({ model, el }) {
   for (const [input] of sides) input.addEventListener('input', show);
   rectangle.addEventListener('toggle', show);
   prompt.addEventListener('input', () => { model.set('prompt', prompt.value); model.save_changes(); });
-  form.addEventListener('submit', (event) => { event.preventDefault(); model.send({ do: 'run' }); });
-  stop.addEventListener('click', () => model.send({ do: 'stop' }));
+  form.addEventListener('submit', (event) => { event.preventDefault(); tell({ do: 'run', prompt: prompt.value, bits: bits.map(Number).join('') }); });
+  stop.addEventListener('click', () => tell({ do: 'stop' }));
   // JupyterLab's own keys stay away from the fields
   root.addEventListener('keydown', (event) => {
     if ((event.ctrlKey || event.metaKey) && event.key === 'z' && event.target.type !== 'text') { event.preventDefault(); undo.click(); }
@@ -121,7 +116,7 @@ function render({ model, el }) {
     bits = [...text].map((bit) => bit === '1');
     show();
   });
-  listen(['prompt'], () => { if (prompt.value !== model.get('prompt')) prompt.value = model.get('prompt'); });
+  listen(['prompt'], () => { if (document.activeElement !== prompt) prompt.value = model.get('prompt'); });
   listen(['notes'], () => notes.replaceChildren(...model.get('notes').map((text) => make('li', {}, text))));
   listen(['busy', 'done', 'total'], () => {
     root.classList.toggle('sd-busy', model.get('busy'));
@@ -138,6 +133,7 @@ function render({ model, el }) {
     out.lastChild.textContent = `Repainted: ${now.prompt}`;
   });
   listen(['status', 'bad'], () => status.replaceChildren(...(model.get('bad') ? [make('b', {}, 'Not possible: ')] : []), model.get('status')));
+  return hush;
 }
 
 export default { render };

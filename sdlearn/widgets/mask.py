@@ -15,7 +15,7 @@ import traitlets
 from PIL import Image
 
 from sdlearn import compression, editing, hub, inputs, text
-from sdlearn.widgets.base import HERE, Control, sentence
+from sdlearn.widgets.base import HERE, Control, esm, sentence
 from sdlearn.widgets.words import said
 
 LARGEST = 1024  # pixels of a side that go to the browser
@@ -25,7 +25,7 @@ MOST_CELLS = 128  # a side of the mask: finer cells cannot be hit with a finger
 class MaskFace(anywidget.AnyWidget):
     """What the browser shows and hears of a MaskCanvas; `mask.js` draws it."""
 
-    _esm = HERE / "mask.js"
+    _esm = esm("mask.js")
     _css = HERE / "panel.css"
     src = traitlets.Unicode().tag(sync=True)
     alt = traitlets.Unicode().tag(sync=True)
@@ -87,25 +87,15 @@ class MaskCanvas(Control):
         image = inputs.open_image(image)
         self.image = compression.fit(image, pipe) if pipe is not None else image
         self.pipe, self._repaint, self._options = pipe, repaint, options
-        wide, high = self.image.size
-        least = -(-max(wide, high) // MOST_CELLS)
-        patch = max(patch or (pipe.vae_scale_factor if pipe is not None else 8), least)
-        columns, rows = wide // patch, high // patch
-        if not columns or not rows:
-            raise ValueError(
-                f"The picture has {wide} x {high} pixels and a cell {patch}: "
-                "choose a smaller patch."
-            )
+        patch = patch or (pipe.vae_scale_factor if pipe is not None else 8)
+        bits = _cells(self.image.size, patch, box)
         self.picture, self.error = None, ""
         self._thread: threading.Thread | None = None
         self._starting, self._stopping = threading.Lock(), threading.Event()
-        bits = np.zeros((rows, columns), bool)
-        left, top, right, bottom = box or (wide // 2, 0, wide, high)
-        bits[top // patch : -(-bottom // patch), left // patch : -(-right // patch)] = True
-        self.face = MaskFace(src=_small(self.image), alt=alt, columns=columns, rows=rows, size=size)
-        self.face.high = round(size * high / wide)
+        self.face = MaskFace(src=_small(self.image), alt=alt, size=size, prompt=prompt)
+        self.face.rows, self.face.columns = bits.shape
+        self.face.high = round(size * self.image.height / self.image.width)
         self.face.asks = pipe is not None or repaint is not None
-        self.face.prompt = prompt
         self.value = bits
         self._typed()
         self.face.observe(self._drawn, "bits")
@@ -113,7 +103,6 @@ class MaskCanvas(Control):
         self.face.on_msg(self._hear)
         super().__init__(self.face)
         self.add_class("sd-mask")
-        self.add_class("sd-needs-python")
 
     @property
     def value(self) -> np.ndarray:
@@ -140,7 +129,10 @@ class MaskCanvas(Control):
     # ------------------------------------------------------------------ what the reader does
 
     def _hear(self, _widget: Any, message: dict, _buffers: Any) -> None:
+        for name in {"prompt", "bits"} & set(message):  # its own messages might be overtaken
+            setattr(self.face, name, message[name])
         actions = {"run": self.run, "stop": self.stop}
+        actions["alive"] = lambda: self.face.send({"alive": True})
         if message.get("do") in actions:
             actions[message["do"]]()
 
@@ -233,6 +225,24 @@ class MaskCanvas(Control):
     def _say(self, words: str, bad: bool = False) -> None:
         self.error = words if bad else ""
         self.face.status, self.face.bad = words, bad
+
+
+def _cells(size: tuple[int, int], patch: int, box: tuple | None) -> np.ndarray:
+    """The mask of a picture of this size as (rows, columns), a box of it set.
+
+    Raises:
+        ValueError: for a picture smaller than a cell.
+    """
+    wide, high = size
+    patch = max(patch, -(-max(size) // MOST_CELLS))
+    bits = np.zeros((high // patch, wide // patch), bool)
+    if not bits.size:
+        raise ValueError(
+            f"The picture has {wide} x {high} pixels and a cell {patch}: choose a smaller patch."
+        )
+    left, top, right, bottom = box or (wide // 2, 0, wide, high)
+    bits[top // patch : -(-bottom // patch), left // patch : -(-right // patch)] = True
+    return bits
 
 
 def _small(image: Image.Image) -> str:

@@ -1,12 +1,6 @@
 // What a PromptPanel shows: the sentence and its marks, the picture and what is known of it, the last results.
 // Everything is a native control with a label; the kernel is asked by messages, what it knows arrives in the model's fields.
 const QUIET = 500;  // milliseconds after the last key
-const make = (tag, attributes = {}, ...children) => {
-  const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) name in element && name !== 'list' ? (element[name] = value) : element.setAttribute(name, value);
-  element.append(...children);
-  return element;
-};
 let count = 0;
 
 function fields(model, ask) {
@@ -49,8 +43,13 @@ function stage() {
 }
 
 function render({ model, el }) {
-  const ask = (what) => model.send({ do: what });
-  const form = fields(model, ask), picture = stage(), pinned = stage();
+  const [send, hush] = speaking(model, () => { root.classList.remove('sd-busy'); stop.disabled = true; say(GONE, false); });
+  // With the values of the fields: the model's own messages wait for each other, and would be overtaken.
+  const ask = (what) => {
+    const values = Object.fromEntries(form.numbers.map((n) => [n.key, n.read()]).filter(([, value]) => value !== null));
+    send({ do: what, values: what === 'dice' ? values : { ...values, prompt: form.prompt.value } });
+  };
+  const form = fields(model, (what) => ask(what)), picture = stage(), pinned = stage();
   const button = (text, attributes = {}) => make('button', { type: 'button', textContent: text, ...attributes });
   const go = button('Generate', { type: 'submit', className: 'sd-go' }), stop = button('Stop'), four = button('Four seeds');
   const dice = button('Another sentence'), pin = button('Keep beside');
@@ -103,12 +102,8 @@ function render({ model, el }) {
   root.addEventListener('keydown', (event) => { if (event.key !== 'Escape' && event.key !== 'Tab' && !(event.key === 'Enter' && event.shiftKey)) event.stopPropagation(); });
 
   const say = (text, bad) => { status.replaceChildren(...(bad ? [make('b', {}, 'Not possible: ')] : []), text); };
-  const drawFields = () => {
-    if (document.activeElement !== form.prompt || form.prompt.value !== model.get('prompt')) form.prompt.value = model.get('prompt');
-    for (const n of form.numbers) { n.input.value = String(model.get(n.key)); n.read(); }
-    form.live.checked = model.get('live');
-    late();
-  };
+  const idle = (input) => document.activeElement !== input;  // nobody's typing is overwritten
+  const drawPrompt = () => { if (idle(form.prompt)) form.prompt.value = model.get('prompt'); late(); };
   const drawMarks = () => {
     const names = { known: '', plain: '', unknown: 'unknown', habit: 'works differently here' };
     marks.replaceChildren(...model.get('marks').map((mark) => {
@@ -165,7 +160,7 @@ function render({ model, el }) {
     });
     const lines = (now.judge ?? []).flatMap((line) => [make('dt', {}, line.name), make('dd', {}, line.text)]);
     told.replaceChildren(
-      make('p', { className: 'sd-read' }, ...(read.length ? read : [now.prompt ?? ''])),
+      make('p', { className: 'sd-read' }, ...(read.length ? read.flatMap((word) => [word, ' ']) : [now.prompt ?? ''])),
       make('p', { className: 'sd-small' }, `Seed ${now.seed}, ${now.said}.${read.length ? ' Point at a word: bright is where it was read.' : ''}`),
       ...(lines.length ? [make('dl', {}, ...lines), make('p', { className: 'sd-small' }, 'Read from the picture by another small model. It knows this world only, and it can be wrong.')] : []));
     const some = !now.quick && frames.srcs?.length > 1;
@@ -192,7 +187,7 @@ function render({ model, el }) {
         model.set('prompt', one.prompt);
         model.set('seed', one.seed);
         model.save_changes();
-        drawFields();
+        drawPrompt();
         drawPicture();
         for (const other of strip.querySelectorAll('button')) other.setAttribute('aria-current', String(other === back));
       });
@@ -202,14 +197,16 @@ function render({ model, el }) {
   const listen = (names, draw) => { for (const name of names) model.on(`change:${name}`, draw); draw(); };
   listen(['shown', 'frames', 'size'], () => { if (model.get('busy')) chosen = null; drawPicture(); });
   model.on('change:shown', () => { chosen = null; drawPicture(); });
-  listen(['prompt', 'seed', 'steps', 'guidance', 'live'], drawFields);
+  listen(['prompt'], drawPrompt);
+  for (const n of form.numbers) listen([n.key], () => { if (idle(n.input)) { n.input.value = String(model.get(n.key)); n.read(); } });
+  listen(['live'], () => { form.live.checked = model.get('live'); });
   listen(['marks', 'notes'], drawMarks);
   listen(['chips'], drawChips);
   listen(['busy', 'done', 'total'], drawBusy);
   listen(['strip'], drawStrip);
   listen(['status', 'bad'], () => say(model.get('status'), model.get('bad')));
   ask('ready');
-  return () => clearTimeout(timer);
+  return () => { clearTimeout(timer); hush(); };
 }
 
 export default { render };

@@ -18,7 +18,7 @@ from PIL import Image
 from sdlearn import hub, plots, sampling, text
 from sdlearn.compression import decode_latents, picture_size
 from sdlearn.widgets import words
-from sdlearn.widgets.base import HERE, Control, sentence
+from sdlearn.widgets.base import HERE, Control, esm, sentence
 
 EMPTY = "Type what the picture should show, for example: a red house in the snow at night."
 
@@ -26,7 +26,7 @@ EMPTY = "Type what the picture should show, for example: a red house in the snow
 class Face(anywidget.AnyWidget):
     """What the browser shows and hears of a PromptPanel; `panel.js` draws it."""
 
-    _esm = HERE / "panel.js"
+    _esm = esm("panel.js")
     _css = HERE / "panel.css"
     prompt = traitlets.Unicode().tag(sync=True)
     seed = traitlets.Int(0, min=0, max=2**31 - 1).tag(sync=True)
@@ -130,7 +130,6 @@ class PromptPanel(Control):
         self.face.on_msg(self._hear)
         self._show_noise()
         super().__init__(self.face)
-        self.add_class("sd-needs-python")
 
     @property
     def value(self) -> dict[str, Any]:
@@ -182,7 +181,10 @@ class PromptPanel(Control):
             "four": lambda: self.generate(4),
             "stop": self.stop,
             "dice": self.roll,
+            "alive": lambda: self.face.send({"alive": True}),
         }
+        for name, value in message.get("values", {}).items():
+            setattr(self.face, name, value)
         action = actions.get(message.get("do", ""))
         if action:
             action()

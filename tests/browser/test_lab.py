@@ -277,8 +277,8 @@ def test_enter_generates_and_the_picture_says_its_sentence(page):
     field = page.locator(".t-panel").get_by_label("Prompt", exact=True)
     field.fill("a red cat")
     field.press("Enter")
-    wait_until(lambda: "seed 0, 4 steps" in alt(page, ".t-panel").lower(), "the full picture")
-    assert alt(page, ".t-panel").startswith("a red cat")
+    full = "a red cat (seed 0, 4 steps)"
+    wait_until(lambda: alt(page, ".t-panel") == full, "the full picture")
     told = page.locator(".t-panel .sd-told")
     assert told.inner_text().split("\n")[0].split() == ["a", "red", "cat"]
     wait_until(lambda: "Done" in status(page), "it is done")
@@ -335,7 +335,10 @@ def test_prompt_by_mouse_and_stop(page):
     stop = page.locator(".t-panel button", has_text="Stop")
     wait_until(lambda: stop.is_enabled(), "Stop can be pressed")
     # it is well under way
-    page.wait_for_function("() => document.querySelector('.t-panel progress').value >= 3")
+    page.wait_for_function(
+        "() => { const bar = document.querySelector('.t-panel progress'); "
+        "return bar.max === 900 && bar.value >= 3; }"
+    )
     stop.click()
     wait_until(lambda: "Stopped after step" in status(page), "Stop is heard")
     done = int(
@@ -358,6 +361,18 @@ def test_prompt_says_what_is_missing(page):
     field.fill("a red house")
 
 
+def test_a_stopped_kernel_is_told(page):
+    """No "Working ..." for ever: the panel says how to get it back."""
+    steps = page.locator(".t-panel").get_by_label("Steps", exact=True)
+    steps.fill("900")
+    page.locator(".t-panel").get_by_label("Prompt", exact=True).press("Enter")
+    wait_until(lambda: "Working" in status(page), "it works")
+    shut_kernel_down(page)
+    wait_until(lambda: "Python does not answer" in status(page), "it is told")
+    assert "run this cell again" in status(page) and "Working" not in status(page)
+    assert page.locator(".t-panel button", has_text="Stop").is_disabled()
+
+
 @pytest.mark.parametrize(
     "control, handle", [(".t-frames", 0), (".t-grid", 0), (".t-grid", 1), (".t-words", 0)]
 )
@@ -370,3 +385,12 @@ def test_without_a_kernel_frames_still_scrub(page, control, handle):
     test_slider_by_mouse(page, control, handle)
     if control == ".t-words":
         test_words_by_mouse_and_keyboard(page)
+
+
+def test_a_saved_page_says_how_to_get_its_controls_back(page):
+    page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+    page.reload()
+    page.locator(".jp-CodeCell").first.wait_for()
+    words = page.get_by_text("run this cell again (Shift+Enter), and it is back")
+    words.first.wait_for()
+    assert page.get_by_text("Error displaying widget").count() == 0
