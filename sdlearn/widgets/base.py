@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
+import threading
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as W
 from matplotlib.figure import Figure
+from PIL import Image
 
 from sdlearn import plots
 from sdlearn.plots import Picture
@@ -59,6 +64,13 @@ def img(
         f'<figure><img alt="{html.escape(alt, quote=True)}" width="{width}" height="{height}" '
         f'style="{style}" src="{source}"></figure>'
     )
+
+
+def jpeg(image: Image.Image) -> str:
+    """A picture as an address, packed in a millisecond."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=92, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def deck(pages: list[W.Widget], start: int) -> W.Tab:
@@ -114,6 +126,27 @@ class Control(W.VBox):
 
     def __repr__(self) -> str:  # ipywidgets would print every picture as text
         return f"{type(self).__name__}(value={self.value!r})"
+
+
+class Worker(Control):
+    """A control whose `face` is drawn by a script, and whose work runs in a thread."""
+
+    face: Any
+    error = ""  # the sentence that is shown when it failed
+    _thread: threading.Thread | None = None
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is drawn any more; False if `timeout` seconds were not enough."""
+        end = time.monotonic() + (threading.TIMEOUT_MAX / 2 if timeout is None else timeout)
+        while self._thread and self._thread.is_alive():  # one run may begin another
+            if (left := end - time.monotonic()) <= 0:
+                return False
+            self._thread.join(left)
+        return True
+
+    def _say(self, words: str, bad: bool = False) -> None:
+        self.error = words if bad else ""
+        self.face.status, self.face.bad = words, bad
 
 
 def sentence(error: BaseException) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +13,7 @@ import traitlets
 from PIL import Image
 
 from sdlearn import compression, editing, hub, inputs, text
-from sdlearn.widgets.base import HERE, Control, esm, sentence
+from sdlearn.widgets.base import HERE, Worker, esm, jpeg, sentence
 from sdlearn.widgets.words import said
 
 LARGEST = 1024  # pixels of a side that go to the browser
@@ -45,7 +43,7 @@ class MaskFace(anywidget.AnyWidget):
     result = traitlets.Dict().tag(sync=True)
 
 
-class MaskCanvas(Control):
+class MaskCanvas(Worker):
     """Draw on a picture, with the mouse, a finger or sliders, what shall be repainted.
 
     `.value` is the mask as a (rows, columns) array of truth values and can be set, `.mask` the same
@@ -89,8 +87,7 @@ class MaskCanvas(Control):
         self.pipe, self._repaint, self._options = pipe, repaint, options
         patch = patch or (pipe.vae_scale_factor if pipe is not None else 8)
         bits = _cells(self.image.size, patch, box)
-        self.picture, self.error = None, ""
-        self._thread: threading.Thread | None = None
+        self.picture = None
         self._starting, self._stopping = threading.Lock(), threading.Event()
         self.face = MaskFace(src=_small(self.image), alt=alt, size=size, prompt=prompt)
         self.face.rows, self.face.columns = bits.shape
@@ -179,12 +176,6 @@ class MaskCanvas(Control):
         if self.face.busy and self.pipe is not None:
             self._say("Stopping …")
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is painted any more; False if `timeout` seconds were not enough."""
-        if self._thread:
-            self._thread.join(timeout)
-        return not (self._thread and self._thread.is_alive())
-
     def _work(self) -> None:
         mask, prompt, began = self.mask, self.face.prompt, time.perf_counter()
         share = self.value.mean()
@@ -222,10 +213,6 @@ class MaskCanvas(Control):
                 return picture, end
         return compression.decode_latents(self.pipe, step.prev_latents)[0], ""
 
-    def _say(self, words: str, bad: bool = False) -> None:
-        self.error = words if bad else ""
-        self.face.status, self.face.bad = words, bad
-
 
 def _cells(size: tuple[int, int], patch: int, box: tuple | None) -> np.ndarray:
     """The mask of a picture of this size as (rows, columns), a box of it set.
@@ -249,6 +236,4 @@ def _small(image: Image.Image) -> str:
     """A picture as an address, at most LARGEST pixels a side."""
     image = image.copy()
     image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=92, subsampling=0)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return jpeg(image)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import threading
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from PIL import Image
 from sdlearn import hub, plots, sampling, text
 from sdlearn.compression import decode_latents, picture_size
 from sdlearn.widgets import words
-from sdlearn.widgets.base import HERE, Control, esm, sentence
+from sdlearn.widgets.base import HERE, Worker, esm, jpeg, sentence
 
 EMPTY = "Type what the picture should show, for example: a red house in the snow at night."
 
@@ -67,7 +66,7 @@ class _Cancelled(Exception):
     """The sentence has changed while a quick picture of the old one was made."""
 
 
-class PromptPanel(Control):
+class PromptPanel(Worker):
     """Type a prompt and watch the picture come; afterwards go back through its steps.
 
     While one types, a quick picture of few steps is drawn; Enter or the button makes the full one,
@@ -106,12 +105,11 @@ class PromptPanel(Control):
             options: go on to `sampling.sample_steps` (negative_prompt, sampler, ...).
         """
         self.pipe, self.options = pipe, options
-        self.images, self.steps, self.frames, self.error = [], [], [], ""
+        self.images, self.steps, self.frames = [], [], []
         best = hub.defaults_of(pipe)
         self._sampler = options.pop("sampler", best.sampler)
         self._took: list[float] = []
         self._turn, self._stopping, self._lock = 0, threading.Event(), threading.Lock()
-        self._thread: threading.Thread | None = None
         self._results: list[dict] = []
         self._notes = ""
         self._dice = np.random.default_rng()
@@ -149,7 +147,9 @@ class PromptPanel(Control):
 
         Does nothing while full pictures are being made.
         """
-        if self._asked() and self._start(lambda turn: self._full(count), quick=False):
+        if not self.face.prompt.strip():
+            self._say(EMPTY, bad=True)
+        elif self._start(lambda turn: self._full(count), quick=False):
             self.images, self.steps, self.frames = [], [], []
 
     def quick(self) -> None:
@@ -162,16 +162,6 @@ class PromptPanel(Control):
         self._stopping.set()
         if self.face.busy:
             self._say("Stopping …")
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is drawn any more; False if `timeout` seconds were not enough."""
-        end = None if timeout is None else time.monotonic() + timeout
-        while self._thread and self._thread.is_alive():  # one run may begin another
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
-                return False
-            self._thread.join(left)
-        return True
 
     def _hear(self, _widget: Any, message: dict, _buffers: Any) -> None:
         actions: dict[str, Callable[[], None]] = {
@@ -207,11 +197,6 @@ class PromptPanel(Control):
             self.face.marks, self.face.notes = words.marks(self.pipe, self.face.prompt)
         except (TypeError, ValueError) as error:  # text that cannot be written down
             self.face.marks, self.face.notes = [], [sentence(error)]
-
-    def _asked(self) -> bool:
-        if not self.face.prompt.strip():
-            self._say(EMPTY, bad=True)
-        return bool(self.face.prompt.strip())
 
     # ---------------------------------------------------------------------------- the work
 
@@ -382,19 +367,15 @@ class PromptPanel(Control):
                 labels.append(f"{step.index + 1} of {count}")
                 alts.append(f"Step {step.index + 1} of {count}: {asked.prompt}")
         self.frames = frames
-        sources = [_source(frame) for frame in frames]
+        sources = [jpeg(frame) for frame in frames]
         self.face.frames = dict(srcs=sources, labels=labels, alts=alts)
 
     # ------------------------------------------------------------------------- onto the page
 
-    def _say(self, words_: str, bad: bool = False) -> None:
-        self.error = words_ if bad else ""
-        self.face.status, self.face.bad = words_, bad
-
     def _put(self, image: Image.Image, asked: _Run, said: str, heat: dict | None = None) -> None:
         """Show a picture with its sentence. With `heat` it is a finished one."""
         seed, prompt = asked.seed, asked.prompt
-        shown = dict(prompt=prompt, seed=seed, said=said, src=_source(image), quick=asked.quick)
+        shown = dict(prompt=prompt, seed=seed, said=said, src=jpeg(image), quick=asked.quick)
         shown |= dict(alt=f"{prompt} (seed {seed}, {said})", heat=heat or {}, steps=len(self.steps))
         if heat is not None:
             shown["judge"] = words.compared(self.pipe, prompt, image)
@@ -414,10 +395,3 @@ class PromptPanel(Control):
         shown = dict(prompt=prompt, seed=self.face.seed, said=said, src=plots.data_uri(image))
         shown |= dict(alt=f"Colored noise of seed {self.face.seed}, no picture yet", heat={})
         self.face.shown = shown | dict(quick=True, noise=True)
-
-
-def _source(image: Image.Image) -> str:
-    """A picture as an address, packed in a millisecond."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=92, subsampling=0)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from sdlearn import hub, text, world
+from sdlearn.judge import load_judge
 
 
 def chips(pipe: Any) -> dict[str, list[str]]:
@@ -73,10 +74,6 @@ def word_places(pipe: Any, prompt: str) -> list[tuple[str, list[int]]]:
 
 @lru_cache(maxsize=4)
 def _judge(folder: Path, lists: tuple) -> Any:
-    try:
-        from sdlearn.judge import load_judge
-    except ImportError:
-        return None
     try:
         return load_judge(folder)
     except (FileNotFoundError, ValueError):  # a folder without one, or with one of another world
