@@ -280,30 +280,44 @@ def _karras(n, low, high, rho=7):
     return torch.linspace(high ** (1 / rho), low ** (1 / rho), n) ** rho
 
 
+def _heun(join=lambda here, there: (here + there) / 2, at_zero=False):
+    def step(slope, z, sigma_t, sigma_s):
+        here = slope(z, sigma_t)
+        landed = z + (sigma_s - sigma_t) * here
+        if not sigma_s and not at_zero:
+            return landed
+        return z + (sigma_s - sigma_t) * join(here, slope(landed, sigma_s))
+
+    return step
+
+
 CASES |= {
     "05.1": Case(
-        lambda unwanted, told, scale: unwanted + scale * (told - unwanted),
-        [
-            lambda u, t, s: t + s * (t - u),
-            lambda u, t, s: u + s * t,
-            lambda u, t, s: t + s * (u - t),
-            lambda u, t, s: u + s**2 * (t - u),
-            lambda u, t, s: s * t - u,
-        ],
-    ),
-    "05.2": Case(
         lambda x, eps, a_t, a_s: (
             a_s**0.5 * (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5 + (1 - a_s) ** 0.5 * eps
         ),
         [
+            lambda x, eps, a_t, a_s: (  # as it stands in the chapter
+                a_s**0.5 * (x - (1 - a_t) * eps) / a_t**0.5 + (1 - a_t) ** 0.5 * eps
+            ),
+            lambda x, eps, a_t, a_s: (  # only one of the two faults mended
+                a_s**0.5 * (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5 + (1 - a_t) ** 0.5 * eps
+            ),
+            lambda x, eps, a_t, a_s: (
+                a_s**0.5 * (x - (1 - a_t) * eps) / a_t**0.5 + (1 - a_s) ** 0.5 * eps
+            ),
             lambda x, eps, a_t, a_s: (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5,
             lambda x, eps, a_t, a_s: x - eps,
-            lambda x, eps, a_t, a_s: (
-                a_s * (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5 + (1 - a_s) * eps
-            ),
-            lambda x, eps, a_t, a_s: (
-                a_t**0.5 * (x - (1 - a_s) ** 0.5 * eps) / a_s**0.5 + (1 - a_t) ** 0.5 * eps
-            ),
+        ],
+    ),
+    "05.2": Case(
+        _heun(),
+        [
+            _heun(lambda here, there: here),
+            _heun(lambda here, there: there),
+            _heun(lambda here, there: here + there),
+            _heun(at_zero=True),
+            lambda slope, z, t, s: z + (s - t) * slope(z + (s - t) / 2 * slope(z, t), (s + t) / 2),
         ],
     ),
     "05.3": Case(
@@ -619,9 +633,9 @@ def test_an_interrupt_is_the_learners(registry):
 
 
 def test_a_chapter_is_found_by_its_number_alone():
-    code = 'from sdlearn.checks import check; check("03.2", 499); check("05.1", ...)'
+    code = 'from sdlearn.checks import check; check("03.2", 499); check("05.2", ...)'
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "03.2: not yet" in done.stdout and "05.1: not filled in" in done.stdout
+    assert "03.2: not yet" in done.stdout and "05.2: not filled in" in done.stdout
 
 
 def test_every_package_is_installed():

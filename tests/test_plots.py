@@ -372,6 +372,22 @@ def test_picture_map_puts_each_picture_at_its_point(pictures):
         ch04.picture_map(points, pictures[:1])
 
 
+GRID = {
+    "settings": {"prompts": 60},
+    "rows": [
+        {
+            "sampler": name,
+            "guidance_scale": scale,
+            "num_inference_steps": steps,
+            "seen": {"in_place": {"value": 12.0}},
+        }
+        for name in ("ddim", "dpm++")
+        for scale in (1.0, 5.0)
+        for steps in (5, 10)
+    ],
+}
+
+
 def test_every_figure_says_what_it_shows(pictures, shown):
     """No figure reaches a reader without a sentence; numbers and names of the figure are in it."""
     t = np.linspace(0, 1, 20)
@@ -395,7 +411,7 @@ def test_every_figure_says_what_it_shows(pictures, shown):
         "1 skip connections": ch03.u_shape(shapes, 1),
         "ho | use␣": ch04.pieces([["ho", "use</w>"]]),
         "2 small pictures": ch04.picture_map([[0, 1], [2, 3]], pictures[:2]),
-        "b: 1.00 ± 2.00": ch05.bells({"b": (1, 2)}, xlabel="x"),
+        "ddim 12 at 1 and 5 steps, 12 at 1 and 10 steps": ch05.fidelity(GRID),
         "1 of 2 end above 0": ch05.paths({"p": [[0, 0], [1, -1]]}, xlabel="x", ylabel="y"),
         "entered at t = 5": ch06.entry(1 - t, [9, 5, 1], 1, pictures[:1], ["in"]),
     }

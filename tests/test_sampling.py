@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from cells import part
 
 from sdlearn import hub, models, sampling
 from sdlearn.compression import decode_latents
@@ -24,8 +25,24 @@ PROMPT = "a red house in the snow at night"
 pytestmark = pytest.mark.filterwarnings("ignore:This model has never seen")
 
 
+class Moons:
+    """Stands in for chapters.field where a chapter's cell asks for its points."""
+
+    def __init__(self, points):
+        self.points = points
+
+    def cloud(self, *_):
+        return self.points, torch.arange(len(self.points)) < 20
+
+
 def gauss(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def fresh(shape, seed=1):
+    """What a sampler asks for new noise."""
+    generator = torch.Generator().manual_seed(seed)
+    return lambda: torch.randn(shape, generator=generator)
 
 
 def network(x, t):
@@ -35,10 +52,9 @@ def network(x, t):
 
 def run(sampler, x, steps, predict=network, seed=1, start=0, **options):
     """All updates of one of our samplers."""
-    generator = torch.Generator().manual_seed(seed)
     timesteps = SCHEDULE.timesteps(sampling.SPACINGS[sampler], steps)[start:]
     if sampler in ("ddim", "ddpm"):
-        options["noise"] = lambda: torch.randn(x.shape, generator=generator)
+        options["noise"] = fresh(x.shape, seed)
     return list(sampling.SAMPLERS[sampler](predict, x, SCHEDULE, timesteps, **options))
 
 
@@ -219,6 +235,43 @@ def test_the_perfect_guess_in_a_world_of_two_pictures():
     assert ((ends["ddpm"] > 0) != (start > 0)).float().mean() > 0.3 and 0.4 < (
         ends["ddpm"] > 0
     ).float().mean() < 0.6
+
+
+def test_chapter_05s_own_samplers_are_the_packages():
+    """Sections 3 and 4, the reader's cells: DDPM, DDIM, Euler and DPM-Solver++ against the package,
+    which equals diffusers; 1e-5 of the largest number."""
+    cells = part("05", "c022", "c031", "c036", torch=torch, abar=ABAR, schedule=SCHEDULE)
+    x, ours = gauss(2, 4, 8, 8), (cells.ddim, cells.ddpm, cells.euler, cells.dpm_solver)
+    for name, own in zip(SAMPLERS, ours, strict=True):
+        timesteps = SCHEDULE.timesteps(sampling.SPACINGS[name], 8)
+        given = [fresh(x.shape)] if name == "ddpm" else []
+        *_, (got, imagined) = own(network, x, timesteps, *given)
+        last = run(name, x, 8)[-1]
+        scale = last.prev_latents.abs().max()
+        assert (got - last.prev_latents).abs().max() < 1e-5 * scale, name
+        assert (imagined - last.pred_original_sample).abs().max() < 1e-5 * scale, name
+
+
+def test_the_score_is_the_noise_turned_round():
+    """Chapter 05, section 2: grad log p_t(x) = -eps / sqrt(1 - abar), with the perfect network of
+    the reader's cell against the gradient of the density; and Bayes' rule for guidance in section
+    6: eps_c - eps_0 is proportional to -grad log p(c | x); 1e-8."""
+    points = gauss(50, 2).double()
+    cells = part("05", "s201", torch=torch, abar=ABAR.double(), field=Moons(points))
+    x, t = gauss(20, 2, seed=1).double().requires_grad_(), 500
+    a = ABAR.double()[t]
+
+    def log_density(known):
+        apart = ((x[:, None] - a**0.5 * known) ** 2).sum(-1)
+        return (-apart / (2 * (1 - a))).logsumexp(1) - np.log(len(points))
+
+    one, every = points[:20], log_density(points)
+    score = torch.autograd.grad(every.sum(), x, retain_graph=True)[0]
+    eps = cells.perfect(x, t)
+    torch.testing.assert_close(score, -eps / (1 - a) ** 0.5, atol=1e-8, rtol=0)
+    guessed = torch.autograd.grad((log_density(one) - every).sum(), x)[0]  # log p(c | x)
+    told = cells.perfect(x, t, one)
+    torch.testing.assert_close(guessed, -(told - eps) / (1 - a) ** 0.5, atol=1e-8, rtol=0)
 
 
 def test_ddim_step_formula():

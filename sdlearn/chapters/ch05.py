@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from sdlearn.checks import close, exercise
 from sdlearn.plots import COLOURS, Numbers, figure, to_array
-
-
-def bells(
-    curves: dict[str, tuple[float, float]],
-    *,
-    xlabel: str,
-    title: str | None = None,
-    span: tuple[float, float] | None = None,
-    size: tuple[float, float] = (7, 2.6),
-) -> Figure:
-    """Normal distributions, each given by (mean, standard deviation), all of area 1.
-
-    The last one is filled. `span` is what the x axis shows; three standard deviations unless told.
-    """
-    fig, ax = figure(size=size)
-    mean, std = to_array(list(curves.values())).astype(float).T
-    low, high = span or ((mean - 3 * std).min(), (mean + 3 * std).max())
-    x = np.linspace(low, high, 500)
-    said = [f"{name}: {m:.2f} ± {s:.2f}" for name, m, s in zip(curves, mean, std, strict=True)]
-    for label, m, s in zip(said, mean, std, strict=True):
-        y = np.exp(-(((x - m) / s) ** 2) / 2) / (s * np.sqrt(2 * np.pi))
-        ax.plot(x, y, label=label, linewidth=2)
-    ax.fill_between(x, y, color=COLOURS[(len(curves) - 1) % len(COLOURS)], alpha=0.25)
-    ax.set(xlabel=xlabel, yticks=[], title=title, xlim=(low, high))
-    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    fig.alt = f"Bell curves over {xlabel}, mean and standard deviation: {'; '.join(said)}."
-    return fig
 
 
 def paths(
@@ -69,35 +44,60 @@ def paths(
     return fig
 
 
+def read_grid(path: str | Path) -> dict | None:
+    """What ``python -m sdlearn.measure grid`` wrote, or None if nobody has measured yet."""
+    path = Path(path)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def fidelity_of(
+    grid: dict, guidance_scale: float, sampler: str, steps: int, split: str = "seen"
+) -> float:
+    """Percent of prompts that came true, everything in its place; NaN if it was not measured."""
+    asked = (guidance_scale, sampler, steps)
+    for row in grid["rows"]:
+        if (row["guidance_scale"], row["sampler"], row["num_inference_steps"]) == asked:
+            return row[split]["in_place"]["value"]
+    return float("nan")
+
+
+def fidelity(grid: dict, split: str = "seen") -> Figure:
+    """A table of percents for each sampler: guidance downwards, steps to the right."""
+    names, scales, steps = (
+        list(dict.fromkeys(row[key] for row in grid["rows"]))
+        for key in ("sampler", "guidance_scale", "num_inference_steps")
+    )
+    size = (0.6 + 0.42 * len(steps) * len(names), 1.1 + 0.36 * len(scales))
+    fig, axes = figure(1, len(names), size=size, sharey=True, squeeze=False)
+    said = []
+    for ax, name in zip(axes[0], names, strict=True):
+        table = [[fidelity_of(grid, s, name, n, split) for n in steps] for s in scales]
+        ax.imshow(table, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+        for (r, c), value in np.ndenumerate(table):
+            if np.isfinite(value):
+                ink = "black" if value > 55 else "white"
+                ax.text(c, r, f"{value:.0f}", ha="center", va="center", fontsize=8, color=ink)
+        ax.grid(False)
+        ax.set(title=name, xlabel="steps")
+        ax.set_xticks(range(len(steps)), [str(n) for n in steps])
+        ax.set_yticks(range(len(scales)), [f"{s:g}" for s in scales])
+        ends = [(r, c) for r in (0, -1) for c in (0, -1)]
+        corners = (f"{table[r][c]:.0f} at {scales[r]:g} and {steps[c]} steps" for r, c in ends)
+        said.append(f"{name} {', '.join(corners)}")
+    axes[0, 0].set(ylabel="guidance scale")
+    count = grid["settings"]["prompts"]
+    fig.suptitle(f"prompts that came true, in percent of {count}", fontsize=11)
+    fig.alt = f"Percent of {count} prompts by guidance and steps: {'; '.join(said)}."
+    return fig
+
+
 # ------------------------------------------------------------------------------------ the exercises
 
 
 @exercise(
     "05.1",
-    hint="Guidance walks from one prediction towards another, and beyond it.",
-    right="That is all a negative prompt is: another place to walk away from.",
-)
-def _(answer):
-    import torch
-
-    unwanted, told = torch.randn(2, 1, 4, 8, 8)
-    yield (
-        close(answer(unwanted, told, 0.0), unwanted),
-        "At scale 0 the prompt counts for nothing: what is left?",
-    )
-    yield (
-        close(answer(unwanted, told, 1.0), told, atol=1e-5),
-        "At scale 1 the prediction with the prompt must come out, as it is.",
-    )
-    yield (
-        close(answer(unwanted, told, 5.0), 5 * told - 4 * unwanted, atol=1e-4),
-        "Right at 0 and 1, but the way must be one straight line, also beyond 1.",
-    )
-
-
-@exercise(
-    "05.2",
-    hint="Two lines: the picture that the network imagines, then chapter 02's closed form with it.",
+    hint="Two lines, two faults: each line treats a variance as if it were an amount of noise, or "
+    "takes it from the wrong level.",
     right="Repeat it from level to level, and a picture is drawn.",
 )
 def _(answer):
@@ -106,22 +106,73 @@ def _(answer):
     x0, eps = torch.randn(2, 1, 4, 8, 8)
     a_t, a_s = torch.tensor(0.3), torch.tensor(0.6)
     x_t = a_t**0.5 * x0 + (1 - a_t) ** 0.5 * eps
-    got = answer(x_t, eps, a_t, a_s)
+    got, end = answer(x_t, eps, a_t, a_s), answer(x_t, eps, a_t, torch.tensor(1.0))
     yield (
         not close(got, x0, atol=1e-4),
         "That is the imagined picture itself; a step goes only as far as the next level.",
+    )
+    yield (
+        not close(got, a_s**0.5 * x0 + (1 - a_t) ** 0.5 * eps, atol=1e-4),
+        "The imagined picture is right now. How much noise belongs to level a_s?",
+    )
+    yield (
+        close(end, x0, atol=1e-4),
+        "A step to the level without noise (a_s = 1) must arrive at the imagined picture, "
+        "with nothing left of the noise.",
     )
     yield (
         close(answer(x_t, eps, a_t, a_t), x_t, atol=1e-4),
         "A step from a level to the same level must change nothing.",
     )
     yield (
-        close(answer(x_t, eps, a_t, torch.tensor(1.0)), x0, atol=1e-4),
-        "A step to the level without noise must arrive at the imagined picture.",
-    )
-    yield (
         close(got, a_s**0.5 * x0 + (1 - a_s) ** 0.5 * eps, atol=1e-4),
         "Right at both ends; but how much picture and how much noise belong to level a_s?",
+    )
+
+
+@exercise(
+    "05.2",
+    hint="Three lines: the slope here, the slope where Euler's step lands, the mean of both.",
+    right="Two looks per step, and the error falls with the square of the step, not with the step.",
+)
+def _(answer):
+    import torch
+
+    looks = []
+
+    def slope(z, sigma):
+        sigma = float(sigma)
+        looks.append(sigma)
+        return z * sigma / (0.25 + sigma**2) if sigma else z * float("nan")
+
+    z, sigma_t, sigma_s = torch.tensor([-2.0, 0.5, 3.0]), 2.0, 1.0
+    first = z + (sigma_s - sigma_t) * slope(z, sigma_t)
+    second = slope(first, sigma_s)
+    middle = slope(z + (first - z) / 2, (sigma_t + sigma_s) / 2)
+    looks.clear()
+    got = answer(slope, z.clone(), sigma_t, sigma_s)
+    yield not close(got, first), "That is Euler's step. Look a second time, where it lands."
+    yield (
+        not close(got, z + (sigma_s - sigma_t) * second),
+        "That walks along the second slope alone: take the mean of the two.",
+    )
+    yield (
+        not close(got, first + (sigma_s - sigma_t) * second),
+        "That takes two steps one after the other: walk once, from the start.",
+    )
+    yield (
+        not close(got, z + (sigma_s - sigma_t) * middle),
+        "That looks half-way, the midpoint rule: as good, but Heun looks where Euler lands.",
+    )
+    yield len(looks) == 2, f"Heun asks for the slope twice; this asked {len(looks)} times."
+    yield (
+        close(got, z + (sigma_s - sigma_t) * (slope(z, sigma_t) + second) / 2),
+        "Start again at z and walk from sigma_t to sigma_s, a negative way.",
+    )
+    last = answer(slope, z.clone(), sigma_t, 0.0)
+    yield (
+        close(last, z - sigma_t * slope(z, sigma_t)),
+        "Right in the middle; but at sigma_s = 0 there is no second look, only Euler's step.",
     )
 
 
