@@ -26,13 +26,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:This model has never seen")
 
 
 class Moons:
-    """Stands in for chapters.ch05 where a cell asks for its points."""
+    """Stands in for chapters.field where a cell asks for its points."""
 
     def __init__(self, points):
         self.points = points
 
-    def moons(self):
-        return self.points.numpy(), np.arange(len(self.points)) % 2
+    def cloud(self, *_):
+        return self.points, torch.arange(len(self.points)) % 2
 
 
 def gauss(*shape, seed=0):
@@ -257,7 +257,7 @@ def test_the_score_is_the_noise_turned_round():
     the reader's cell against the gradient of the density; and Bayes' rule for guidance in section
     6: eps_c - eps_0 is proportional to -grad log p(c | x); 1e-8."""
     points = gauss(50, 2).double()
-    cells = part("05", "s201", torch=torch, abar=ABAR.double(), ch05=Moons(points))
+    cells = part("05", "s201", torch=torch, abar=ABAR.double(), field=Moons(points))
     x, t = gauss(20, 2, seed=1).double().requires_grad_(), 500
     a = ABAR.double()[t]
 

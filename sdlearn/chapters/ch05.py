@@ -44,46 +44,6 @@ def paths(
     return fig
 
 
-def moons(count: int = 1000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Points (count, 2) on two crescents, standard deviation 1, float32; and on which, 0 or 1."""
-    rng = np.random.default_rng(seed)
-    side, angle = np.arange(count) % 2, rng.uniform(0, np.pi, count)
-    x = np.stack([np.cos(angle) - 0.5, np.sin(angle) - 0.25], 1) * np.where(side, -1, 1)[:, None]
-    x += rng.normal(0, 0.06, x.shape)
-    return ((x - x.mean(0)) / x.std()).astype(np.float32), side
-
-
-def plane(
-    titles: Sequence[str],
-    points: Sequence[Numbers],
-    arrows: Sequence[Numbers] | None = None,
-    *,
-    sides: Numbers | None = None,
-    limit: float = 2.9,
-    size: float = 2.5,
-) -> Figure:
-    """Planes side by side: points (n, 2) and arrows (m, 4), where each stands and where it leads.
-
-    Arrows are coloured by their length, points by ``sides`` (n,), 0 or 1.
-    """
-    fig, axes = figure(1, len(titles), size=(size * len(titles), size + 0.3), squeeze=False)
-    for i, (ax, title) in enumerate(zip(axes[0], titles, strict=True)):
-        tints = "0.5" if sides is None else [COLOURS[int(k)] for k in to_array(sides)]
-        ax.scatter(*to_array(points[i]).T, s=4, c=tints, linewidths=0, alpha=0.7)
-        if arrows is not None:
-            x, y, u, v = to_array(arrows[i]).T
-            u, v = (w * np.minimum(1, 2.2 / np.maximum(np.hypot(u, v), 1e-9)) for w in (u, v))
-            look = dict(angles="xy", scale_units="xy", scale=6, width=0.006, cmap="viridis_r")
-            ax.quiver(x, y, u, v, np.hypot(u, v), clim=(0, 3), zorder=3, **look)
-        ax.grid(False)
-        ax.spines[:].set_visible(True)
-        ax.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")
-        ax.set_title(title, fontsize=10)
-    shown = "points" if arrows is None else "points and arrows"
-    fig.alt = f"{len(titles)} planes with {shown}: {'; '.join(titles)}."
-    return fig
-
-
 def read_grid(path: str | Path) -> dict | None:
     """What ``python -m sdlearn.measure grid`` wrote, or None if nobody has measured yet."""
     path = Path(path)
