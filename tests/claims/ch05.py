@@ -81,7 +81,7 @@ CLAIMS = [
         name="05.the_negative_prompt_works",
         sentence="The negative prompt works",
         cell="c058",
-        value="nights['prompt:\n... not at night'] - nights['negative prompt:\nat night']",
+        value="list(nights.values())[1] - list(nights.values())[2]",
         low=4,
     ),
     Claim(
