@@ -89,10 +89,10 @@ def check(id: str, answer: Any) -> None:
     Raises:
         ValueError: if there is no such exercise.
     """
-    print(examine(id, answer).text)
+    print(verdict_of(id, answer).text)
 
 
-def examine(id: str, answer: Any) -> Verdict:
+def verdict_of(id: str, answer: Any) -> Verdict:
     """What `check` prints. Chance is seeded: the same answer always gets the same verdict.
 
     Raises:

@@ -21,7 +21,7 @@ from setuptools import find_packages
 
 from sdlearn import checks, noising
 from sdlearn.chapters import ch00, ch01, ch02, ch03, ch04, ch05, ch06  # noqa: F401
-from sdlearn.checks import EXERCISES, check, close, examine, exercise
+from sdlearn.checks import EXERCISES, check, close, exercise, verdict_of
 
 
 class Case(NamedTuple):
@@ -408,11 +408,11 @@ def test_every_exercise_has_a_case_and_every_case_an_exercise():
 def test_exercise(id):
     solution, wrong = CASES[id]
     assert re.fullmatch(r"0\d\.\d+", id), "an exercise is named by chapter and number"
-    assert examine(id, ...).state == "gap"
-    assert examine(id, solution).state == "right", examine(id, solution).text
+    assert verdict_of(id, ...).state == "gap"
+    assert verdict_of(id, solution).state == "right", verdict_of(id, solution).text
     assert len(wrong) >= 2, "two typical wrong answers at least"
     for answer in wrong:
-        verdict = examine(id, answer)
+        verdict = verdict_of(id, answer)
         assert verdict.state == "wrong", f"{id} accepts {answer!r}"
         assert len(verdict.text) > len(f"{id}: not yet. ") + 10, "a wrong answer gets a hint"
         if (
@@ -423,10 +423,10 @@ def test_exercise(id):
             assert not re.search(
                 rf"(?<![\d.]){re.escape(f'{solution:g}')}(?![\d]|\.\d)", verdict.text
             ), "the hint gives the number away"
-        assert examine(id, answer) == verdict, "the same answer, the same verdict"
+        assert verdict_of(id, answer) == verdict, "the same answer, the same verdict"
     if callable(solution):
-        assert examine(id, lambda *args, **kwargs: ...).state == "gap"
-        assert examine(id, lambda *args, **kwargs: None).state == "gap"
+        assert verdict_of(id, lambda *args, **kwargs: ...).state == "gap"
+        assert verdict_of(id, lambda *args, **kwargs: None).state == "gap"
 
 
 # -------------------------------------------------------------------------------------------------------- the engine
@@ -456,21 +456,21 @@ def registry(monkeypatch):
 
 
 def test_number(registry):
-    assert examine("90.1", 1024) == ("right", "90.1: right. 48 times fewer numbers.")
-    assert examine("90.1", 256) == ("wrong", "90.1: not yet. Count the channels too.")
-    assert examine("90.1", torch.tensor(1024.0)).state == "right"
-    assert examine("90.1", float("nan")).state == "wrong"
-    assert examine("90.1", "many").state == "wrong"
+    assert verdict_of("90.1", 1024) == ("right", "90.1: right. 48 times fewer numbers.")
+    assert verdict_of("90.1", 256) == ("wrong", "90.1: not yet. Count the channels too.")
+    assert verdict_of("90.1", torch.tensor(1024.0)).state == "right"
+    assert verdict_of("90.1", float("nan")).state == "wrong"
+    assert verdict_of("90.1", "many").state == "wrong"
 
 
 def test_function_shows_the_first_hint_that_applies(registry):
-    assert examine("90.2", lambda x: 1 - x).state == "right"
+    assert verdict_of("90.2", lambda x: 1 - x).state == "right"
     assert (
-        examine("90.2", lambda x: x).text
+        verdict_of("90.2", lambda x: x).text
         == "90.2: not yet. What is left where nothing is taken away?"
     )
-    assert examine("90.2", lambda x: 1 + 0 * x).text == "90.2: not yet. Think of both ends."
-    assert examine("90.2", lambda x: (1 - x)[:1]).state == "wrong", (
+    assert verdict_of("90.2", lambda x: 1 + 0 * x).text == "90.2: not yet. Think of both ends."
+    assert verdict_of("90.2", lambda x: (1 - x)[:1]).state == "wrong", (
         "broadcasting must not hide a wrong shape"
     )
 
@@ -500,15 +500,15 @@ def half_done(x):
     ],
 )
 def test_gap(registry, gap):
-    verdict = examine("90.2", gap)
+    verdict = verdict_of("90.2", gap)
     assert verdict.state == "gap" and "not filled in yet" in verdict.text
 
 
 def test_gap_inside_a_tuple(registry):
-    assert examine("90.3", (lambda x: x * x, ...)).state == "gap"
-    assert examine("90.3", (..., "square")).state == "gap"
-    assert examine("90.3", (lambda x: ..., "square")).state == "gap"
-    assert examine("90.3", (lambda x: x * x, "square")).state == "right"
+    assert verdict_of("90.3", (lambda x: x * x, ...)).state == "gap"
+    assert verdict_of("90.3", (..., "square")).state == "gap"
+    assert verdict_of("90.3", (lambda x: ..., "square")).state == "gap"
+    assert verdict_of("90.3", (lambda x: x * x, "square")).state == "right"
 
 
 def test_an_error_of_the_learner_is_one_sentence(registry):
@@ -516,18 +516,18 @@ def test_an_error_of_the_learner_is_one_sentence(registry):
         raise KeyError("abar\nsecond line")
 
     assert (
-        examine("90.2", broken).text
+        verdict_of("90.2", broken).text
         == "90.2: not yet; your code stopped with KeyError: 'abar\\nsecond line'. Think of both ends."
     )
-    assert examine("90.2", lambda x: x.no_such_thing).text.startswith(
+    assert verdict_of("90.2", lambda x: x.no_such_thing).text.startswith(
         "90.2: not yet; your code stopped with AttributeError: "
     )
-    assert examine("90.2", lambda: 0).state == "wrong"
-    assert examine("90.2", 7).text.startswith(
+    assert verdict_of("90.2", lambda: 0).state == "wrong"
+    assert verdict_of("90.2", 7).text.startswith(
         "90.2: not yet; the answer does not have the form that is asked for: TypeError: "
     )
-    assert examine("90.3", 7).state == examine("90.3", [1, 2, 3]).state == "wrong"
-    assert all(examine("90.2", answer).text.count("\n") == 0 for answer in (broken, 7))
+    assert verdict_of("90.3", 7).state == verdict_of("90.3", [1, 2, 3]).state == "wrong"
+    assert all(verdict_of("90.2", answer).text.count("\n") == 0 for answer in (broken, 7))
 
 
 def test_chance_is_seeded_and_given_back(registry):
@@ -541,7 +541,7 @@ def test_chance_is_seeded_and_given_back(registry):
     expected = torch.rand(3)[1:]
     torch.manual_seed(5)
     torch.rand(1)
-    examine("90.2", guess), examine("90.2", guess)
+    verdict_of("90.2", guess), verdict_of("90.2", guess)
     assert seen[0] == seen[1]
     torch.testing.assert_close(torch.rand(2), expected, rtol=0, atol=0)
 
@@ -556,10 +556,10 @@ def test_check_prints_and_gives_nothing_back(registry, capsys):
 
 def test_verdict_in_another_thread(registry):
     verdicts = []
-    thread = threading.Thread(target=lambda: verdicts.append(examine("90.2", lambda x: 1 - x)))
+    thread = threading.Thread(target=lambda: verdicts.append(verdict_of("90.2", lambda x: 1 - x)))
     thread.start()
     thread.join()
-    assert verdicts == [examine("90.2", lambda x: 1 - x)]
+    assert verdicts == [verdict_of("90.2", lambda x: 1 - x)]
 
 
 def test_no_such_exercise(registry):
@@ -614,14 +614,14 @@ def mute(x):
 )
 def test_no_answer_ends_the_session(registry, answer, word):
     """Endless recursion, exit() and an error that cannot be printed are wrong answers, no more."""
-    verdict = examine("90.2", answer)
+    verdict = verdict_of("90.2", answer)
     assert verdict.state == "wrong" and re.search(word, verdict.text)
 
 
 def test_a_list_that_holds_itself(registry):
     endless = [1]
     endless.append(endless)
-    assert examine("90.1", endless).state == examine("90.3", endless).state == "wrong"
+    assert verdict_of("90.1", endless).state == verdict_of("90.3", endless).state == "wrong"
 
 
 def test_an_interrupt_is_the_learners(registry):
@@ -629,7 +629,7 @@ def test_an_interrupt_is_the_learners(registry):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        examine("90.2", interrupted)
+        verdict_of("90.2", interrupted)
 
 
 def test_a_chapter_is_found_by_its_number_alone():

@@ -66,7 +66,7 @@ def img(
     )
 
 
-def jpeg(image: Image.Image) -> str:
+def jpeg_uri(image: Image.Image) -> str:
     """A picture as an address, packed in a millisecond."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=92, subsampling=0)

@@ -13,7 +13,7 @@ import traitlets
 from PIL import Image
 
 from sdlearn import compression, editing, hub, inputs, text
-from sdlearn.widgets.base import HERE, Worker, esm, jpeg, sentence
+from sdlearn.widgets.base import HERE, Worker, esm, jpeg_uri, sentence
 from sdlearn.widgets.words import said
 
 LARGEST = 1024  # pixels of a side that go to the browser
@@ -236,4 +236,4 @@ def _small(image: Image.Image) -> str:
     """A picture as an address, at most LARGEST pixels a side."""
     image = image.copy()
     image.thumbnail((LARGEST, LARGEST), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    return jpeg(image)
+    return jpeg_uri(image)

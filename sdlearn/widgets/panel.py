@@ -17,7 +17,7 @@ from PIL import Image
 from sdlearn import hub, plots, sampling, text
 from sdlearn.compression import decode_latents, picture_size
 from sdlearn.widgets import words
-from sdlearn.widgets.base import HERE, Worker, esm, jpeg, sentence
+from sdlearn.widgets.base import HERE, Worker, esm, jpeg_uri, sentence
 
 EMPTY = "Type what the picture should show, for example: a red house in the snow at night."
 
@@ -124,7 +124,7 @@ class PromptPanel(Worker):
         )
         self._mark()
         self.face.observe(self._typed, "prompt")
-        self.face.observe(self._live_again, "live")
+        self.face.observe(lambda _: self._took.clear(), "live")
         self.face.on_msg(self._hear)
         self._show_noise()
         super().__init__(self.face)
@@ -188,9 +188,6 @@ class PromptPanel(Worker):
         if not self.face.busy:
             self._turn += 1  # a quick picture of the old sentence is of no use any more
         self._mark()
-
-    def _live_again(self, _change: Any) -> None:
-        self._took = []  # two slow ones anew, before it is switched off again
 
     def _mark(self) -> None:
         try:
@@ -316,8 +313,7 @@ class PromptPanel(Worker):
         began, count = time.perf_counter(), asked.num_inference_steps
         self._say(f"{which}Working …")
         self.face.total, self.face.done, self.face.frames = count, 0, {}
-        spent = 0.0  # seconds in the decoder
-        each = 0.0  # of the decodes so far, the last
+        spent = each = 0.0  # seconds in the decoder so far, and in the last decode
 
         def see(step: sampling.SampleStep) -> None:
             nonlocal spent, each
@@ -367,7 +363,7 @@ class PromptPanel(Worker):
                 labels.append(f"{step.index + 1} of {count}")
                 alts.append(f"Step {step.index + 1} of {count}: {asked.prompt}")
         self.frames = frames
-        sources = [jpeg(frame) for frame in frames]
+        sources = [jpeg_uri(frame) for frame in frames]
         self.face.frames = dict(srcs=sources, labels=labels, alts=alts)
 
     # ------------------------------------------------------------------------- onto the page
@@ -375,7 +371,7 @@ class PromptPanel(Worker):
     def _put(self, image: Image.Image, asked: _Run, said: str, heat: dict | None = None) -> None:
         """Show a picture with its sentence. With `heat` it is a finished one."""
         seed, prompt = asked.seed, asked.prompt
-        shown = dict(prompt=prompt, seed=seed, said=said, src=jpeg(image), quick=asked.quick)
+        shown = dict(prompt=prompt, seed=seed, said=said, src=jpeg_uri(image), quick=asked.quick)
         shown |= dict(alt=f"{prompt} (seed {seed}, {said})", heat=heat or {}, steps=len(self.steps))
         if heat is not None:
             shown["judge"] = words.compared(self.pipe, prompt, image)
