@@ -365,7 +365,7 @@ def lab_args(args, is_free=port_is_free):
 def test_args(args):
     """pytest's arguments: two at a time, each chapter once, unless a file or a number is named."""
     named = any(a.startswith(("-n", "--numprocesses", "--pdb", "tests")) for a in args)
-    return list(args) if named else ["-n", "2", "--dist", "loadgroup", *args]
+    return list(args) if named else ["-n", "2", "--no-loadscope-reorder", *args]
 
 
 def main(argv):

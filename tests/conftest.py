@@ -40,14 +40,13 @@ def pytest_configure(config):
         os.environ["SDLEARN_QUICK"] = "1"  # read by sdlearn.quick, in kernels too
 
 
-def group(item) -> str:
-    """Tests of one group share a worker: those of a file, its fixtures are then made once; and
-    each chapter is a group of its own, so that two can run side by side."""
-    chapter = getattr(item, "callspec", None) and item.callspec.params.get("chapter")
-    return f"chapter {chapter[:2]}" if chapter else item.path.name
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from groups import ByGroup
+
+    return ByGroup(config, log)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     slow = [i for i in items if i.get_closest_marker("slow")]
     if slow and not config.getoption("--all"):
@@ -57,8 +56,6 @@ def pytest_collection_modifyitems(config, items):
         if item.get_closest_marker("browser"):
             # the lab server, the browser and kernels
             item.add_marker(pytest.mark.allow_hosts(LOOPBACK))
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(group(item)))
     # Two workers: the long groups first, so that no worker sits idle at the end. One: the quick
     # tests first, so that a broken formula shows before a kernel has started.
     long = lambda item: any(map(item.get_closest_marker, ("notebooks", "browser")))  # noqa: E731

@@ -221,7 +221,7 @@ def test_port_is_free():
 
 
 def test_tests_run_two_at_a_time_unless_a_file_is_named():
-    assert run.test_args(["-x"]) == ["-n", "2", "--dist", "loadgroup", "-x"]
+    assert run.test_args(["-x"]) == ["-n", "2", "--no-loadscope-reorder", "-x"]
     assert run.test_args(["--all", "-q"])[-2:] == ["--all", "-q"]
     for alone in (["tests/test_run.py", "-x"], ["-n", "4"], ["--pdb"]):
         assert run.test_args(alone) == alone
@@ -250,7 +250,7 @@ def test_what_is_imported_is_pinned():
         "traitlets": "ipywidgets",
         "urllib3": None,
     }  # by what; None: used only if it is there
-    names = {"PIL": "pillow", "skimage": "scikit-image"}
+    names = {"PIL": "pillow", "skimage": "scikit-image", "xdist": "pytest-xdist"}
     imported = set()
     for path in [
         *ROOT.glob("sdlearn/**/*.py"),

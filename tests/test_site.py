@@ -15,7 +15,6 @@ from tools import site, site_controls
 from tools.notebooks import ROOT
 
 pytestmark = [
-    pytest.mark.xdist_group("site"),  # it is built once
     pytest.mark.notebooks,
     pytest.mark.allow_hosts(["127.0.0.1"]),
 ]  # one kernel, for the page of controls

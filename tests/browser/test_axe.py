@@ -10,7 +10,6 @@ from test_pages import go, offline
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("site"),  # it is built once
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
 ]
 

@@ -15,7 +15,6 @@ from labdrive import browser, drag, missing, new_page, wait_until
 
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.xdist_group("site"),  # it is built once
     pytest.mark.skipif(missing() is not None, reason=str(missing())),
 ]
 
