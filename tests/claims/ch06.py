@@ -18,4 +18,18 @@ CLAIMS = [
         value="judge.look(results)[-1].scene.time == 'night'",
         low=1,
     ),
+    Claim(
+        name="06.naming_the_scene_empties_the_hole",
+        sentence="What empties the hole is a prompt that names the scene as it should be",
+        cell="6c2a3efe",
+        value="sum(same_scene(scene, look.scene, positions=True) for look in judge.look(rows[0]))",
+        low=6,
+    ),
+    Claim(
+        name="06.without_a_prompt_it_is_filled",
+        sentence="Without a prompt the model fills the hole",
+        cell="6c2a3efe",
+        value="sum(same_scene(scene, look.scene, positions=True) for look in judge.look(rows[1]))",
+        high=2,
+    ),
 ]
