@@ -207,7 +207,11 @@ def test_a_share_of_the_noisy_pairs_exchange_their_latents():
     assert torch.equal(first, second) and (batch.t[batch.swapped] >= unet.SWAP_FROM).all()
     noisy = batch.swapped[batch.t >= unet.SWAP_FROM].float().mean()
     assert noisy == pytest.approx(0.5, abs=0.06)  # 3 standard errors
-    assert torch.equal(batch.shown[batch.swapped], -batch.latents[batch.swapped])
+    near = batch.swapped & (batch.t < unet.FAR_FROM)
+    assert near.any() and torch.equal(batch.shown[near], -batch.latents[near])
+    far = batch.swapped & (batch.t >= unet.FAR_FROM)
+    elsewhere = (batch.shown[far] != -batch.latents[far]).flatten(1).any(1).float().mean()
+    assert 0.2 < elsewhere < 0.7  # half take another picture's, which may be the partner's too
     assert torch.equal(batch.shown[~batch.swapped], batch.latents[~batch.swapped])
     told = set(batch.ids[batch.swapped, 0].tolist())
     assert told == set(data.WITH_SIDES.tolist()), "their captions say the sides, none is dropped"
@@ -362,6 +366,10 @@ def test_splits_keep_held_out_pairs_out_of_training():
     assert all(data.scene("held_out", i).held_out for i in range(500))
     assert data.scene("train", 7) == data.scene("train", 7) != data.scene("seen", 7)
     assert data.scene("mirrored", 7) == world.mirror(data.scene("train", 7))
+    for i in range(40):
+        one, moved = data.scene("train", i), data.scene("moved", i)
+        assert moved == world.mirror(one) if len(one.things) == 2 else moved != one
+        assert [t.position for t in moved.things] != [t.position for t in one.things]
     assert np.array_equal(data.drawn_picture("train", 3), data.drawn_picture("train", 3))
 
 

@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,16 @@ from sdlearn.training.common import fingerprint_of_text, kept_file
 SPLITS = {
     "train": (0, 0),
     "mirrored": (0, 0),
+    "moved": (0, 0),
     "seen": (1, 0),
     "held_out": (2, 1),
     "judge": (3, 3),
 }
 """Name -> (seed, every how many-th scene has a held-out pair; 0 is none).
 
-Tiny SD trains on ``train`` and on ``mirrored``, the same scenes before the same background with
-left and right exchanged. ``seen`` differs from ``train`` only in the seed and ``held_out`` in the
+Tiny SD trains on ``train`` and on its partners before the same background: ``mirrored``, with left
+and right exchanged (CLIP), and ``moved``, the same, but a thing that is alone stands at any other
+position (U-Net). ``seen`` differs from ``train`` only in the seed and ``held_out`` in the
 pairs too. The judge, who must recognize every pair, learns on ``judge``."""
 
 SIDE = 128  # pixels
@@ -50,7 +53,17 @@ def scene(split: str, index: int) -> world.Scene:
     drawn = world.sample_scene(
         np.random.default_rng([seed, index]), held_out=bool(every) and index % every == 0
     )
-    return world.mirror(drawn) if split == "mirrored" else drawn
+    if split == "moved" and len(drawn.things) == 1:
+        return _moved(drawn, np.random.default_rng([5, index]))
+    return world.mirror(drawn) if split in ("mirrored", "moved") else drawn
+
+
+def _moved(scene: world.Scene, rng: np.random.Generator) -> world.Scene:
+    """A scene of one thing, with the thing at another position."""
+    thing = scene.things[0]
+    others = [position for position in world.POSITIONS if position != thing.position]
+    thing = replace(thing, position=others[rng.integers(len(others))])
+    return replace(scene, things=(thing,))
 
 
 def drawn_picture(split: str, index: int) -> np.ndarray:

@@ -5,7 +5,8 @@
 2. Let the U-Net predict the noise, told a caption of the picture, one in ten times the empty one.
 3. The loss is the squared error of v, divided by what this error usually is at that level of
    noise: so every level counts alike (Karras et al. 2024, "EDM2").
-4. Each scene comes with its mirrored scene, under the same noise: only the words tell the sides.
+4. Each scene comes with a partner whose things stand elsewhere, under the same noise: in two of
+   five pairs at noisy timesteps they exchange their noisy latents, so that only the words tell.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sdlearn.training.vae import latents_of
 LOOK_EVERY = 600  # seconds
 LEVELS = 40  # of noise, each 25 timesteps wide
 SWAP_FROM = 500  # timestep from which on a pair may exchange its noisy latents
+FAR_FROM = 800  # timestep from which on half of these take those of any other picture
 
 
 @dataclass
@@ -34,17 +36,18 @@ class UNetSettings(Settings):
 
     minutes: float = 180.0
     # data
-    pictures: int = 10_000  # and as many of mirrored scenes
+    pictures: int = 10_000  # and as many of their partners, whose things stand elsewhere
     two_things: float = 0.6  # share of pictures with two things: they are harder
     # share of captions replaced by "": guidance needs the U-Net to know both
     drop_caption: float = 0.1
-    # pictures a step, half of them mirrored. On a CPU more, smaller steps learn faster than fewer,
+    # pictures a step, half of them partners. On a CPU more, smaller steps learn faster than fewer,
     # larger ones; a large GPU wants 1024.
     batch: int = 64
-    # Share of the pairs of mirrored scenes that exchange their noisy latents where t is at least
-    # 500; asked for is still the caption's own picture. What the latents show is then no help, so
-    # the sides can only be learnt from the words.
-    swap: float = 0.0
+    # Share of the pairs that exchange their noisy latents where t is at least 500 (from 800 up half
+    # of them take any other picture's); asked for is still the caption's own picture. Training's
+    # noisiest latents still hold a trace of the picture, sampling starts without one: so where
+    # things stand must be learnt from the words. With 0 the U-Net follows the trace.
+    swap: float = 0.4
     # Timesteps are T u**toward_noise with u uniform in 0..1: 1 visits all alike, less the noisier
     # ones more often, where words matter.
     toward_noise: float = 0.6
@@ -54,19 +57,19 @@ class UNetSettings(Settings):
     ema: float = 0.998  # an average over about 500 steps; raise it for trainings of many hours
 
     needs = ("tokenizer", "vae", "text_encoder")
-    splits = ("train", "mirrored")
+    splits = ("train", "moved")
     shares = ("two_things", "drop_caption", "swap", "flat")
 
 
 class Batch(NamedTuple):
-    """One batch on the device: the first half are scenes, the second half the mirrored ones."""
+    """One batch on the device: the first half are scenes, the second half partners."""
 
     ids: torch.Tensor  # (B, 77) captions
     latents: torch.Tensor  # (B, 4, h, w) the captions' own pictures
-    shown: torch.Tensor  # (B, 4, h, w) what gets noisy: the latents, or those of the other half
+    shown: torch.Tensor  # (B, 4, h, w) what gets noisy: the latents, or another picture's
     noise: torch.Tensor  # (B, 4, h, w)
     t: torch.Tensor  # (B,)
-    swapped: torch.Tensor  # (B,) whether the two exchanged their noisy latents
+    swapped: torch.Tensor  # (B,) whether what gets noisy is another picture's
 
 
 class UsualError(torch.nn.Module):
@@ -122,7 +125,7 @@ def error_of_v(
 class Table:
     """What batches are picked from, on the device."""
 
-    latents: torch.Tensor  # (2, N, 2, 4, h, w) of scenes and mirrored scenes: mean and deviation
+    latents: torch.Tensor  # (2, N, 2, 4, h, w) of scenes and partners: mean and deviation
     ids: torch.Tensor  # (2, N, 9, 77) their captions
     empty: torch.Tensor  # (77,) the empty caption
     two: np.ndarray  # numbers of the scenes with two things
@@ -152,7 +155,7 @@ def fill_table(settings: UNetSettings, vae: Any, tokenizer: Any, device: torch.d
 def pick_batch_of_pairs(
     table: Table, settings: UNetSettings, rng: np.random.Generator, generator: torch.Generator
 ) -> Batch:
-    """Scenes and their mirrored scenes, under the same noise at the same timesteps."""
+    """Scenes and their partners, under the same noise at the same timesteps."""
     device, half = table.ids.device, max(1, settings.batch // 2)
     many = round(half * settings.two_things)
     scenes = np.concatenate([rng.choice(table.two, many), rng.choice(table.one, half - many)])
@@ -170,7 +173,9 @@ def pick_batch_of_pairs(
     mean, deviation = table.latents[:, picks].float().flatten(0, 1).unbind(1)
     noise, inside = torch.randn((2, half, *mean.shape[1:]), generator=generator, device=device)
     latents = mean + deviation * inside.repeat(2, 1, 1, 1)
-    shown = torch.where(swapped.view(-1, 1, 1, 1), latents.roll(half, 0), latents)
+    far = torch.from_numpy(rng.random(2 * half) < 0.5).to(device) & (t.repeat(2) >= FAR_FROM)
+    others = torch.where(far.view(-1, 1, 1, 1), latents.roll(1, 0), latents.roll(half, 0))
+    shown = torch.where(swapped.view(-1, 1, 1, 1), others, latents)
     return Batch(ids, latents, shown, noise.repeat(2, 1, 1, 1), t.repeat(2), swapped)
 
 
