@@ -153,73 +153,63 @@ def tensor(rng: random.Random) -> torch.Tensor:
     return made * math.nan if kind is torch.float32 and rng.random() < 0.5 else made
 
 
-def calls(pipe) -> list[tuple[Callable, dict[str, Any]]]:
-    """The functions that chapters and people call, each with arguments that are right."""
-    picture = world.draw(world.sample_scene(np.random.default_rng(0)), size=64)
-    latents = torch.zeros(1, 4, 8, 8)
-    mask = picture.convert("L").point(lambda v: 255 * (v > 99))
-    words = text.encode_prompt(pipe, "a red house")
-    short = {"num_inference_steps": 1, "seed": 0}
-    one = world.Thing("house", "red", "left")
+Calls = list[tuple[Callable, dict[str, Any]]]  # functions, each with arguments that are right
+SHORT = {"num_inference_steps": 1, "seed": 0}
+THING = world.Thing("house", "red", "left")
+SCENE = world.Scene((THING,), "meadow", "day")
+PICTURE = world.draw(SCENE, size=64)
+MASK = PICTURE.convert("L").point(lambda v: 255 * (v > 99))
+LATENTS = torch.zeros(1, 4, 8, 8)
+
+
+def drawing_calls(pipe) -> Calls:
+    """What samples and edits."""
+    start = {"pipe": pipe, "image": PICTURE, "prompt": "a cat"}
+    settings = {"negative_prompt": "", "guidance_scale": 2.0, "sampler": "ddim"}
+    inner = {"latents": LATENTS, "start": 0, "eta": 0.0}
+    ends = {"prompts": ("a cat", "a house"), "seeds": (1, 2), "count": 2}
+    arc = {"a": LATENTS + 1, "b": torch.arange(256.0).view(1, 4, 8, 8), "t": 0.5}
     return [
-        (
-            sampling.sample,
-            {"pipe": pipe, "prompt": "a red house", "negative_prompt": "", "guidance_scale": 2.0}
-            | {"sampler": "ddim", "latents": latents, "start": 0, "eta": 0.0}
-            | short,
-        ),
+        (sampling.sample, {"pipe": pipe, "prompt": "a red house"} | settings | inner | SHORT),
         (sampling.start_latents, {"pipe": pipe, "batch": 1, "seed": 0}),
         (sampling.timesteps_of, {"pipe": pipe, "sampler": "euler", "steps": 3}),
-        (
-            editing.img2img,
-            {"pipe": pipe, "image": picture, "prompt": "a cat", "strength": 1.0} | short,
-        ),
-        (
-            editing.inpaint,
-            {"pipe": pipe, "image": picture, "mask": mask, "prompt": "a cat"} | short,
-        ),
-        (
-            editing.invert,
-            {"pipe": pipe, "image": picture, "prompt": "a cat", "num_inference_steps": 1},
-        ),
-        (editing.slerp, {"a": latents + 1, "b": torch.arange(256.0).view(1, 4, 8, 8), "t": 0.5}),
-        (
-            editing.walk,
-            {"pipe": pipe, "prompts": ("a cat", "a house"), "seeds": (1, 2), "count": 2}
-            | {"num_inference_steps": 1, "guidance_scale": 1.0},
-        ),
-        (editing.paste_back, {"new": picture, "original": picture, "mask": mask}),
-        (editing.psnr_outside, {"a": picture, "b": picture, "mask": mask}),
-        (compression.encode_image, {"pipe": pipe, "images": picture}),
-        (compression.decode_latents, {"pipe": pipe, "latents": latents}),
-        (compression.fit, {"image": picture, "pipe": pipe}),
-        (compression.psnr, {"a": picture, "b": picture}),
+        (editing.img2img, start | {"strength": 1.0} | SHORT),
+        (editing.inpaint, start | {"mask": MASK} | SHORT),
+        (editing.invert, start | {"num_inference_steps": 1}),
+        (editing.walk, {"pipe": pipe} | ends | {"num_inference_steps": 1, "guidance_scale": 1.0}),
+        (editing.slerp, arc),
+        (editing.paste_back, {"new": PICTURE, "original": PICTURE, "mask": MASK}),
+        (editing.psnr_outside, {"a": PICTURE, "b": PICTURE, "mask": MASK}),
+    ]
+
+
+def other_calls(pipe) -> Calls:
+    """The parts, the world, the exercises, the loading."""
+    words = text.encode_prompt(pipe, "a red house")
+    step = {"latents": LATENTS, "t": 500, "encoder_hidden_states": words}
+    noise = {"x0": LATENTS, "noise": LATENTS, "t": 5}
+    schedule = {"schedule": "linear", "num_train_timesteps": 9, "beta_start": 0.01}
+    return [
+        (compression.encode_image, {"pipe": pipe, "images": PICTURE}),
+        (compression.decode_latents, {"pipe": pipe, "latents": LATENTS}),
+        (compression.fit, {"image": PICTURE, "pipe": pipe}),
+        (compression.psnr, {"a": PICTURE, "b": PICTURE}),
         (text.encode_prompt, {"pipe": pipe, "prompts": "a red house"}),
         (text.tokens, {"pipe": pipe, "prompt": "a red house"}),
-        (
-            prediction.predict_noise,
-            {"pipe": pipe, "latents": latents, "t": 500, "encoder_hidden_states": words},
-        ),
-        (noising.make_betas, {"schedule": "linear", "num_train_timesteps": 9, "beta_start": 0.1}),
-        (
-            noising.add_noise,
-            {"x0": latents, "noise": latents, "t": 5}
-            | {"alphas_cumprod": noising.make_alphas_cumprod()},
-        ),
+        (prediction.predict_noise, {"pipe": pipe} | step),
+        (noising.make_betas, schedule),
+        (noising.add_noise, noise | {"alphas_cumprod": noising.make_alphas_cumprod()}),
         (world.Thing, {"kind": "house", "colour": "red", "position": "left"}),
-        (world.Scene, {"things": (one,), "place": "meadow", "time": "day"}),
-        (
-            world.draw,
-            {"scene": world.Scene((one,), "meadow", "day"), "size": 32, "seed": 0},
-        ),
-        (world.caption, {"scene": world.Scene((one,), "meadow", "day")}),
+        (world.Scene, {"things": (THING,), "place": "meadow", "time": "day"}),
+        (world.draw, {"scene": SCENE, "size": 32, "seed": 0}),
+        (world.caption, {"scene": SCENE}),
         (checks.check, {"id": "02.1", "answer": 5}),
         (hub.load_pipeline, {"model": "/nowhere", "device": "cpu", "dtype": torch.float32}),
         (hub.load_part, {"name": "vae", "folder": "/nowhere"}),
     ]
 
 
-def api(rng: random.Random, functions: list, count: int) -> Iterator[tuple[str, Callable]]:
+def api(rng: random.Random, functions: Calls, count: int) -> Iterator[tuple[str, Callable]]:
     """Calls in which one argument is junk, and now and then an argument too many."""
     for i in range(count):
         function, right = functions[i % len(functions)]
@@ -255,7 +245,7 @@ def aside(tmp_path, monkeypatch):
 
 def test_calls(pipe, tally, aside, capsys):
     rng = random.Random(20260101)
-    for what, call in api(rng, calls(pipe), 620):
+    for what, call in api(rng, drawing_calls(pipe) + other_calls(pipe), 620):
         tally.run("calls", what, call)
     without_faults(tally)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -102,7 +103,9 @@ def test_a_hub_id_without_network_gets_one_sentence(tmp_path, monkeypatch):
 # -------------------------------------------------------------------------------------------------------- loading a folder
 
 
-def test_a_saved_pipeline_loads_and_makes_the_same_picture(pipe, model_folder):
+def test_a_saved_pipeline_loads_and_makes_the_same_picture(pipe, model_folder, tmp_path):
+    """The same latents; of pixels the last of 255 levels may round otherwise, as the loaded
+    autoencoder's weights lie in another order in memory. Saved again, it stays what it is."""
     loaded = hub.load_pipeline(model_folder)
     assert (
         loaded.device.type == "cpu"
@@ -112,8 +115,14 @@ def test_a_saved_pipeline_loads_and_makes_the_same_picture(pipe, model_folder):
     loaded = loaded.to("cpu", torch.float32)
     assert not any(p.training for p in (loaded.unet, loaded.vae, loaded.text_encoder))
     options = dict(num_inference_steps=2, seed=3)
-    a, b = (sampling.sample(p, "a red house", **options)[0].tobytes() for p in (pipe, loaded))
-    assert a == b
+    a, b = (list(sampling.sample_steps(p, "a red house", **options))[-1] for p in (pipe, loaded))
+    assert torch.equal(a.prev_latents, b.prev_latents)
+    pictures = [sampling.sample(p, "a red house", **options)[0] for p in (pipe, loaded)]
+    a, b = (np.asarray(picture, int) for picture in pictures)
+    assert np.abs(a - b).max() <= 1
+    loaded.save_pretrained(tmp_path / "again")
+    again = sampling.sample(hub.load_pipeline(tmp_path / "again"), "a red house", **options)[0]
+    assert again.tobytes() == pictures[1].tobytes()
 
 
 def test_environment_variable_chooses_the_model(model_folder, monkeypatch):
