@@ -173,7 +173,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
 )
 
 
-def examine(checks: tuple[Callable[[], Iterator[Finding]], ...] = CHECKS) -> Iterator[Finding]:
+def diagnose(checks: tuple[Callable[[], Iterator[Finding]], ...] = CHECKS) -> Iterator[Finding]:
     """Run the checks; one that breaks is itself a problem found."""
     for check in checks:
         try:
@@ -197,7 +197,7 @@ def main(argv: list[str] | None = None) -> int:
     if asked:
         os.environ["SDLEARN_MODEL"] = asked
     levels = []
-    for finding in examine():
+    for finding in diagnose():
         print(f"{finding.level:8} {finding.text}", flush=True)
         levels.append(finding.level)
     problems = levels.count("PROBLEM")

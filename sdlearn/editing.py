@@ -455,7 +455,7 @@ def walk(
     steps = own.num_inference_steps if num_inference_steps is None else num_inference_steps
     scale = own.guidance_scale if guidance_scale is None else guidance_scale
     timesteps = timesteps_of(pipe, "ddim", steps)
-    inputs.number("guidance_scale", scale)
+    inputs.number("guidance_scale", scale, -1000, 1000)
     inputs.whole("count", count, 1, 1000)
     for name, pair in (("prompts", prompts), ("seeds", seeds)):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:

@@ -537,9 +537,9 @@ def load_tokenizer(folder: str | os.PathLike = TINY_SD) -> CLIPTokenizer:
     from transformers import CLIPTokenizer
 
     path = _part(folder, "tokenizer")
-    if not path.is_dir():
+    if not os.path.isdir(path):  # False too for a name that no file can have
         raise FileNotFoundError(
-            f"{str(path)!r} does not exist: this model has no tokenizer. Tiny SD's is made by "
+            f"{inputs.shown(str(path))} does not exist: this model has no tokenizer. Tiny SD's is made by "
             "`python -m sdlearn.training tokenizer`."
         )
     return CLIPTokenizer.from_pretrained(str(path), local_files_only=True)
@@ -568,9 +568,9 @@ def load_part(name: str, folder: str | os.PathLike = TINY_SD) -> torch.nn.Module
     if not isinstance(name, str) or name not in classes:
         raise ValueError(f"Unknown part {inputs.shown(name)}: choose one of {', '.join(classes)}.")
     path = _part(folder, name)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # False too for a name that no file can have
         raise FileNotFoundError(
-            f"{str(path)!r} does not exist: this model has no part {name!r}. Tiny SD's parts are made by "
+            f"{inputs.shown(str(path))} does not exist: this model has no part {name!r}. Tiny SD's parts are made by "
             "`python -m sdlearn.training all`."
         )
     try:

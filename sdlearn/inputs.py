@@ -9,6 +9,7 @@ import difflib
 import io
 import math
 import os
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -273,7 +274,8 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
         ValueError: for anything else, nan included.
     """
     is_number = isinstance(value, (int, float, np.integer, np.floating))
-    if not is_number or isinstance(value, bool) or not math.isfinite(value):
+    # compared, not converted: a whole number may be too large for a float
+    if not is_number or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{name} must be a finite number; got {shown(value)}.")
     if not low <= value <= high:
         raise ValueError(f"{name} must be from {low:g} to {high:g}; got {shown(value)}.")

@@ -25,7 +25,10 @@ def make_betas(
 
     Raises:
         ValueError: for another name, no steps, or betas that are no shares between 0 and 1.
+        TypeError: for a schedule that is no name.
     """
+    if not isinstance(schedule, str):
+        raise TypeError(f"schedule is a name, such as 'linear'; got {type(schedule).__name__}.")
     inputs.whole("num_train_timesteps", num_train_timesteps, 0, 1_000_000)
     for name, beta in (("beta_start", beta_start), ("beta_end", beta_end)):
         inputs.number(name, beta)

@@ -34,7 +34,11 @@ def epsilon_from_v(latents: torch.Tensor, v: torch.Tensor, abar: Abar) -> torch.
 def _check_sizes(unet: Any, latents: Any, t: Any, states: Any) -> None:
     inputs.tensors(latents=latents, encoder_hidden_states=states)
     if not torch.is_tensor(t):
-        inputs.number("t", t)
+        inputs.number("t", t, 0, 1_000_000)
+    elif t.ndim > 1 or t.numel() not in (1, len(latents)) or not torch.isfinite(t).all():
+        raise ValueError(
+            f"t must be one timestep, or one for each of the {len(latents)}; got {inputs.shown(t)}."
+        )
     channels, width = unet.config.in_channels, unet.config.cross_attention_dim
     if latents.ndim != 4 or latents.shape[1] != channels:
         raise ValueError(

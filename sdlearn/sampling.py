@@ -326,7 +326,11 @@ def _texts(pipe: Any, prompt: Any, negative_prompt: Any) -> list[str]:
     _check_model(pipe)
     prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [prompt]
     several = isinstance(negative_prompt, (list, tuple))
-    negative = list(negative_prompt) if several else [negative_prompt or ""] * len(prompts)
+    negative = (
+        list(negative_prompt)
+        if several
+        else ["" if negative_prompt is None else negative_prompt] * len(prompts)
+    )
     if not prompts:
         raise ValueError("No prompt: give a string, or a list with at least one.")
     if len(negative) != len(prompts):

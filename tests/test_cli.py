@@ -228,7 +228,7 @@ def test_doctor_finds_missing_and_damaged_models(model_folder, tmp_path):
 
 
 def test_doctor_looks_at_the_model_that_is_asked_for(model_folder, monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "examine", lambda: examine((doctor.model,)))
+    monkeypatch.setattr(doctor, "diagnose", lambda: diagnose((doctor.model,)))
     monkeypatch.setenv("SDLEARN_MODEL", "nobody/nothing")
     assert cli.main(["doctor"]) == 0
     assert "nobody/nothing is not on this machine" in capsys.readouterr().out
@@ -263,7 +263,7 @@ def test_doctor_reports_a_check_that_breaks_and_ends_with_1(monkeypatch, capsys)
         raise ImportError("no such library")
         yield
 
-    monkeypatch.setattr(doctor, "examine", lambda: examine((doctor.python, broken)))
+    monkeypatch.setattr(doctor, "diagnose", lambda: diagnose((doctor.python, broken)))
     assert cli.main(["doctor"]) == 1
     said = capsys.readouterr().out
     assert (
@@ -273,10 +273,10 @@ def test_doctor_reports_a_check_that_breaks_and_ends_with_1(monkeypatch, capsys)
     )
 
 
-examine = doctor.examine
+diagnose = doctor.diagnose
 
 
 def test_doctor_ends_with_0_when_all_is_well(monkeypatch, capsys):
-    monkeypatch.setattr(doctor, "examine", lambda: examine((doctor.python, doctor.room)))
+    monkeypatch.setattr(doctor, "diagnose", lambda: diagnose((doctor.python, doctor.room)))
     assert cli.main(["doctor"]) == 0
     assert "works here" in capsys.readouterr().out

@@ -245,7 +245,7 @@ def aside(tmp_path, monkeypatch):
 
 def test_calls(pipe, tally, aside, capsys):
     rng = random.Random(20260101)
-    for what, call in api(rng, drawing_calls(pipe) + other_calls(pipe), 620):
+    for what, call in api(rng, drawing_calls(pipe) + other_calls(pipe), 1600):
         tally.run("calls", what, call)
     without_faults(tally)
 
@@ -254,11 +254,11 @@ def test_pictures_and_masks(pipe, tally, aside):
     """Encoded and fitted; as masks laid on a picture."""
     rng = random.Random(7)
     whole = Image.new("RGB", (64, 64), "red")
-    for _ in range(120):
+    for _ in range(300):
         junk = pictures(rng)
         fit = lambda junk=junk: compression.encode_image(pipe, compression.fit(junk, pipe))  # noqa: E731
         tally.run("pictures", f"{junk!r:.100}", fit)
-    for _ in range(120):
+    for _ in range(300):
         junk = pictures(rng)
         paste = lambda junk=junk: editing.paste_back(whole, whole, junk)  # noqa: E731
         tally.run("masks", f"{junk!r:.100}", paste)
