@@ -14,8 +14,9 @@ CLAIMS = [
         name="00.columns_share_the_light",
         sentence="nearly every column agrees on it",
         cell="c22",
-        value="same_time",
+        value="sum(len(set(c)) == 1 and None not in c for c in zip(*times))",
         low=6,
+        any_weights="random weights may paint the same gray from every noise",
     ),
     Claim(
         name="00.ten_lines_are_the_machine",
@@ -23,5 +24,6 @@ CLAIMS = [
         cell="c20",
         value="difference",
         high=1e-3,
+        any_weights="ten lines and the package are one algorithm, whatever the weights",
     ),
 ]

@@ -31,5 +31,6 @@ CLAIMS = [
         cell="6c2a3efe",
         value="sum(same_scene(scene, look.scene, positions=True) for look in judge.look(rows[1]))",
         high=2,
+        any_weights="random weights never leave the house alone, with a prompt or without",
     ),
 ]
