@@ -341,7 +341,7 @@ class PromptPanel(Worker):
         if stopped:
             end = f"Stopped after step {len(steps)} of {count}: this is the picture so far."
         else:
-            end = f"{which}Done: {count} steps in {seconds:.1f} s. Step slider: go back."
+            end = f"{which}Done: {count} steps in {seconds:.1f} s. Move the step slider to go back."
         self._say(f"{end} {self._notes}".strip())
         return not stopped
 
