@@ -134,25 +134,25 @@ CASES |= {
 
 
 CASES |= {
-    "02.1": Case(0.28, [0.3, 0.02, 0.72, 0.28**0.5, torch.tensor([0.1, 0.2])]),
+    "02.1": Case(
+        lambda x, noise, t, s: (s / t) ** 0.5 * x + (1 - s / t) ** 0.5 * noise,
+        [
+            lambda x, noise, t, s: s**0.5 * x + (1 - s) ** 0.5 * noise,
+            lambda x, noise, t, s: (s / t) ** 0.5 * x + (1 - s) ** 0.5 * noise,
+            lambda x, noise, t, s: s / t * x + (1 - s / t) * noise,
+            lambda x, noise, t, s: (t / s) ** 0.5 * x + noise,
+        ],
+    ),
     "02.2": Case(
-        lambda wanted, abar: (abar / (1 - abar) < wanted).float().argmax(),
+        lambda x, score, abar: (x + (1 - abar) * score) / abar**0.5,
         [
-            lambda wanted, abar: (abar < wanted).float().argmax(),
-            lambda wanted, abar: (abar / (1 - abar) < wanted).float().argmax() - 1,
-            lambda wanted, abar: ((abar / (1 - abar)) ** 0.5 < wanted).float().argmax(),
-            lambda wanted, abar: 354,
+            lambda x, score, abar: x + (1 - abar) * score,
+            lambda x, score, abar: (x - (1 - abar) * score) / abar**0.5,
+            lambda x, score, abar: (x - (1 - abar) ** 0.5 * score) / abar**0.5,
+            lambda x, score, abar: (x + (1 - abar) * score) / abar,
         ],
     ),
-    "02.3": Case(
-        lambda x, noise, abar: (x - (1 - abar) ** 0.5 * noise) / abar**0.5,
-        [
-            lambda x, noise, abar: x - (1 - abar) ** 0.5 * noise,
-            lambda x, noise, abar: x - noise,
-            lambda x, noise, abar: (x - (1 - abar) * noise) / abar,
-            lambda x, noise, abar: (x - abar**0.5 * noise) / (1 - abar) ** 0.5,
-        ],
-    ),
+    "02.3": Case(0.068, [1.0, 0.0047, 0.5, torch.zeros(2)]),
     "02.4": Case(
         lambda u: 1 - u,
         [

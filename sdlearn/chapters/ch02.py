@@ -120,38 +120,35 @@ def beliefs(
 
 @exercise(
     "02.1",
-    hint="What does the second step do to the noise of the first, before it adds its own?",
-    right="It is 1 minus the product of what the steps leave.",
+    hint="How much of the picture is in x_t, how much at s? What must the new factor be?",
+    right="The product of the shares from t to s is the ratio of two alpha-bars.",
 )
 def _(answer):
-    yield not close(answer, 0.3), "The second step also turns the first one's noise down."
-    yield not close(answer, 0.72), "That is the share of the picture."
-    yield close(answer, 0.28), None
+    import torch
+
+    x_t, noise = torch.randn(2, 2, 4, 8, 8)
+    for abar_t, abar_s in ((0.9, 0.5), (0.5, 0.1), (0.3, 0.3)):
+        left = abar_s / abar_t
+        got = answer(x_t, noise, abar_t, abar_s)
+        yield (
+            not close(got, abar_s**0.5 * x_t + (1 - abar_s) ** 0.5 * noise),
+            "x_t has already lost a part: what is left of *x_t* at s, not of x_0?",
+        )
+        yield (
+            left == 1 or not close(got, left**0.5 * x_t + (1 - abar_s) ** 0.5 * noise),
+            "The picture is right, and there is too much noise: x_t brings its own along.",
+        )
+        yield (
+            left == 1 or not close(got, left * x_t + (1 - left) * noise),
+            "Shares are of variances: what multiplies the numbers is their root.",
+        )
+        yield close(got, left**0.5 * x_t + (1 - left) ** 0.5 * noise, 1e-3, 1e-4), None
 
 
 @exercise(
     "02.2",
-    hint="First the SNR of every timestep; then, where does it become true that it is smaller?",
-    right="The same line finds where any two schedules agree.",
-)
-def _(answer):
-    from sdlearn.noising import make_alphas_cumprod, snr
-
-    for schedule, wanted in (("scaled_linear", 1.0), ("cosine", 0.25), ("scaled_linear", 9.0)):
-        abar = make_alphas_cumprod(schedule)
-        got, want = int(answer(wanted, abar)), int((snr(abar) < wanted).sum().neg() + len(abar))
-        yield got != want - 1, "One too early: there the SNR is not below yet."
-        yield (
-            got != int((abar >= wanted).sum()),
-            "Alpha-bar is the share of the picture alone; the SNR compares it with the noise.",
-        )
-        yield got == want, None
-
-
-@exercise(
-    "02.3",
-    hint="Solve the closed form for the picture: what has to go, and what stands in front of it?",
-    right="A perfect guess of the noise is a perfect picture.",
+    hint="First the noise from the score, then the closed form solved for the picture.",
+    right="Noise, score and picture: one answer in three units.",
 )
 def _(answer):
     import torch
@@ -159,13 +156,40 @@ def _(answer):
     x0, noise = torch.randn(2, 2, 4, 8, 8)
     for abar in (0.5, 0.9, 0.05):
         x_t = abar**0.5 * x0 + (1 - abar) ** 0.5 * noise
-        got = answer(x_t, noise, abar)
+        score = -noise / (1 - abar) ** 0.5
+        got = answer(x_t, score, abar)
         yield (
             not close(got, abar**0.5 * x0, 1e-3, 1e-4),
             "The noise is out, but the picture is still turned down.",
         )
-        yield not close(got, x_t - noise), "How much of that noise was put in?"
+        yield (
+            not close(got, (x_t - (1 - abar) * score) / abar**0.5, 1e-3, 1e-4),
+            "The score points toward the data: go with it, not against it.",
+        )
+        noise_taken_for_score = (x_t - (1 - abar) ** 0.5 * score) / abar**0.5
+        yield (
+            not close(got, noise_taken_for_score, 1e-3, 1e-4),
+            "That takes the score for the noise: they differ by a factor and by the sign.",
+        )
         yield close(got, x0, 1e-3, 1e-4), None
+
+
+@exercise(
+    "02.3",
+    hint="Run back with a score of your own, lambda x, t: -x, and with a way that adds no noise: "
+    "change a copy of back.",
+    right="Each step shrinks what it should have kept: without fresh noise the cloud collapses.",
+)
+def _(answer):
+    from sdlearn.noising import make_betas
+
+    spread = (1 - make_betas() / 2).prod().item()
+    yield (
+        not close(answer, 1, 0.1),
+        "That is what the SDE gives with its noise, or the ODE with half the arrow.",
+    )
+    yield not close(answer, spread**2, 0.1), "That is the variance; take its root."
+    yield close(answer, spread, 0.05), None
 
 
 @exercise(

@@ -17,7 +17,7 @@ from torch import nn
 
 from sdlearn.plots import COLOURS, Numbers, figure, to_array
 
-LIMIT = 3.2  # of the axes: noise of standard deviation 1 rarely lies beyond
+LIMIT = 2.9  # of the axes: noise of standard deviation 1 rarely lies beyond
 
 
 def cloud(name: str, n: int = 2000, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -187,10 +187,25 @@ def panels(
             _arrows(ax, to_array(layers["arrows"][i]))
         if layers["paths"][i] is not None:
             _paths(ax, to_array(layers["paths"][i]))
-    kinds = [name for name, given in layers.items() if any(g is not None for g in given)]
-    said = "; ".join(" ".join(title.split()) for title in titles)
-    fig.alt = f"{len(titles)} planes with {' and '.join(kinds)}: {said}."
+    each = (_said(title, i, layers) for i, title in enumerate(titles))
+    fig.alt = f"{len(titles)} planes. {'; '.join(each)}."
     return fig
+
+
+def _said(title: str, i: int, layers: dict[str, list]) -> str:
+    """What a panel shows, in words and numbers."""
+    parts = []
+    if (given := layers["points"][i]) is not None:
+        spread = to_array(given).std(0)
+        parts.append(f"{len(given)} points, {spread[0]:.2f} wide and {spread[1]:.2f} high")
+    if (given := layers["arrows"][i]) is not None:
+        where = to_array(given)
+        inward = (where[:, :2] * where[:, 2:]).sum(1) < 0
+        parts.append(f"{len(where)} arrows, {inward.mean():.0%} of them toward the middle")
+    if (given := layers["paths"][i]) is not None:
+        length = np.linalg.norm(np.diff(to_array(given), axis=0), axis=-1).sum(0).mean()
+        parts.append(f"{to_array(given).shape[1]} paths of length {length:.1f}")
+    return f"{' '.join(title.split())}: {', '.join(parts)}"
 
 
 def _dots(ax: Any, xy: np.ndarray, labels: Numbers | None) -> None:
