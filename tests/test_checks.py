@@ -16,6 +16,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from setuptools import find_packages
 
@@ -168,78 +169,77 @@ CASES |= {
 }
 
 
-def _glue(pieces, pair):
-    glued = []
-    for piece in pieces:
-        if glued and (glued[-1], piece) == tuple(pair):
-            glued[-1] += piece
-        else:
-            glued.append(piece)
-    return glued
+def _attend(q, k, v, *, axis: int = -1, late: bool = False):
+    scores = q @ k.T / q.shape[-1] ** 0.5
+    future = torch.ones_like(scores, dtype=torch.bool).triu(1)
+    if late:
+        return scores.softmax(axis).masked_fill(future, 0) @ v
+    return scores.masked_fill(future, -torch.inf).softmax(axis) @ v
 
 
-def _glue_first(pieces, pair):
-    for i in range(len(pieces) - 1):
-        if (pieces[i], pieces[i + 1]) == tuple(pair):
-            return [*pieces[:i], "".join(pair), *pieces[i + 2 :]]
-    return list(pieces)
+def _weigh(states, empty, place, weight):
+    out = states.clone()
+    out[place] = empty[place] + weight * (states[place] - empty[place])
+    return out
 
 
-def _glue_overlapping(pieces, pair):
-    hits = [i for i in range(len(pieces) - 1) if (pieces[i], pieces[i + 1]) == tuple(pair)]
-    return [
-        "".join(pair) if i in hits else piece
-        for i, piece in enumerate(pieces)
-        if i - 1 not in hits or i in hits
-    ]
+def _weigh_in_place(states, empty, place, weight):
+    states[place] = empty[place] + weight * (states[place] - empty[place])
+    return states
 
 
+def _longer(states, empty, place, weight):
+    out = states.clone()
+    out[place] *= weight
+    return out
+
+
+_two = "a red house and a blue cat by day", "a blue house and a red cat by day"
 CASES |= {
     "04.1": Case(
-        _glue,
+        _attend,
         [
-            _glue_first,
-            _glue_overlapping,
-            lambda pieces, pair: pieces,
-            lambda pieces, pair: _glue(pieces, pair[::-1]),
+            lambda q, k, v: _attend(q, k, v, axis=0, late=True),
+            lambda q, k, v: _attend(q, k, v, late=True),
+            lambda q, k, v: _attend(q, k, v, axis=0),
+            lambda q, k, v: F.scaled_dot_product_attention(q[None], k[None], v[None])[0],
+            lambda q, k, v: _attend(2 * q, k, v),
+            lambda q, k, v: _attend(q, k, v)[0],
         ],
     ),
     "04.2": Case(
-        lambda n: torch.ones(n, n, dtype=torch.bool).tril(),
+        _weigh,
         [
-            lambda n: torch.ones(n, n).triu().bool(),
-            lambda n: torch.ones(n, n).tril(-1).bool(),
-            lambda n: torch.ones(n, n).bool(),
-            lambda n: torch.ones(n, n).tril(),
+            _weigh_in_place,
+            _longer,
+            lambda s, e, place, w: e + w * (s - e),
+            lambda s, e, place, w: _weigh(s, 0 * e, place, w),
+            lambda s, e, place, w: _weigh(s, e, place, w**2),
+            lambda s, e, place, w: s[place],
         ],
     ),
     "04.3": Case(
-        torch.tensor(192.0).log().item(),
+        torch.tensor(2.0).log().item(),
         [
-            192,
-            1 / 192,
-            2 * torch.tensor(192.0).log().item(),
-            torch.tensor(192.0).log2().item(),
+            torch.tensor(192.0).log().item(),
+            torch.tensor(96.0).log().item(),
+            0,
+            0.5,
+            1,
+            2 * torch.tensor(2.0).log().item(),
             "much",
         ],
     ),
     "04.4": Case(
-        lambda listens, token: listens.mean(0)[:, token].view(6, 6),
+        (*_two, [2, 3]),
         [
-            lambda w, i: w.sum(0)[:, i].view(6, 6),
-            lambda w, i: w.mean(0)[:, i].view(6, 6).T,
-            lambda w, i: w[0, :, i].view(6, 6),
-            lambda w, i: w.mean(0)[:, i],
-        ],
-    ),
-    "04.5": Case(
-        ("a pink flower by day", "a white flower by day"),
-        [
-            ("a cat", "a cat"),
-            ("a red cat", "a cat"),
-            ("a red cat at night", "a blue house at night"),
-            ("a red cat", "a red zebra"),
-            ("a red cat", "a night cat"),
+            (_two[0], _two[0], [3]),
+            (_two[0], "a blue house", [2]),
+            (*_two, []),
+            (*_two, [1, 2, 3]),
+            (*_two, [0]),
+            (*_two, [90]),
+            (*_two, [1]),
             5,
         ],
     ),

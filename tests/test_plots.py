@@ -360,16 +360,23 @@ def test_matrix_shows_its_numbers(pictures):
     assert plots.to_png(figure).startswith(b"\x89PNG")
 
 
-def test_picture_map_puts_each_picture_at_its_point(pictures):
-    points = torch.tensor([[0.0, 1.0], [2.0, -1.0]])
-    boxes = [
-        a
-        for a in ch04.picture_map(points, pictures[:2]).axes[0].artists
-        if type(a).__name__ == "AnnotationBbox"
-    ]
-    assert [tuple(box.xy) for box in boxes] == [(0, 1), (2, -1)]
-    with pytest.raises(ValueError):
-        ch04.picture_map(points, pictures[:1])
+def test_attention_by_hand_is_softmax_attention():
+    keys, values = [[0, 0, 0, 2], [2, 0, 0, 0], [0, 2, 0, 0]], [[0, 0], [1, 0], [0, 1]]
+    figure = ch04.by_hand(["a", "red", "house"], [2, 1, 0, 0], keys, values)
+    said = [text.get_text() for text in figure.axes[0].texts]
+    q, k, v = (torch.tensor(x).float()[None] for x in ([[2, 1, 0, 0]], keys, values))
+    want = torch.nn.functional.scaled_dot_product_attention(q, k, v)[0, 0].tolist()
+    assert ", ".join(f"{n:.2f}" for n in want) in said
+    assert {"9%", "67%", "24%", "100%"} <= set(said)
+
+
+def test_swap_grid_frames_what_changed_and_counts_it(pictures):
+    rows = [[pictures[0], pictures[1]], [pictures[0], None]]
+    figure = ch04.swap_grid(rows, [[0, 6], [5, None]], ["red → blue", "day"], ["none", "all"], 8)
+    assert [len(ax.patches) for ax in figure.axes] == [0, 1, 0]
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles == ["none\n0 of 8", "all\n6 of 8", "5 of 8"]
+    assert "red → blue: none 0, all 6; day: none 5" in figure.alt
 
 
 GRID = {
@@ -410,7 +417,9 @@ def test_every_figure_says_what_it_shows(pictures, shown):
         "60°": ch03.views({"here": 0.25}),
         "1 skip connections": ch03.u_shape(shapes, 1),
         "ho | use␣": ch04.pieces([["ho", "use</w>"]]),
-        "2 small pictures": ch04.picture_map([[0, 1], [2, 3]], pictures[:2]),
+        "b 50%; the answer is 0.50": ch04.by_hand(["a", "b"], [1], [[0], [0]], [[0], [1]]),
+        "red: one 3": ch04.swap_grid([pictures[:1]], [[3]], ["red"], ["one"], 8),
+        "a cat 0.00": ch04.fading({"a cat": 1 - t}, starts=[4]),
         "ddim 12 at 1 and 5 steps, 12 at 1 and 10 steps": ch05.fidelity(GRID),
         "1 of 2 end above 0": ch05.paths({"p": [[0, 0], [1, -1]]}, xlabel="x", ylabel="y"),
         "entered at t = 5": ch06.entry(1 - t, [9, 5, 1], 1, pictures[:1], ["in"]),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from sdlearn.checks import close, exercise
-from sdlearn.plots import COLOURS, DPI, Numbers, Picture, figure, thumbnail, to_array
+from sdlearn.plots import COLOURS, DPI, Numbers, Picture, figure, grid, to_array
+
+HIT = COLOURS[2]  # frames what changed
 
 
 def pieces(
@@ -16,7 +20,7 @@ def pieces(
     *,
     columns: int = 14,
 ) -> Figure:
-    """Token pieces as boxes, one row a text; "␣" stands for the end of a word.
+    """Token pieces as boxes, one row per text; "␣" stands for the end of a word.
 
     `ids[r][i]` stand below; what goes beyond `columns` boxes, or the page, is only counted.
     """
@@ -56,25 +60,90 @@ def _row_of_pieces(ax, row: Sequence[str], ids, y: float, columns: int) -> float
     return x
 
 
-def picture_map(
-    points: Numbers,
-    pictures: Sequence[Picture],
-    *,
-    xlabel: str = "",
-    ylabel: str = "",
-    title: str | None = None,
-    size: tuple[float, float] = (8, 6),
-    cell: float = 0.42,
+def by_hand(words: Sequence[str], query: Numbers, keys: Numbers, values: Numbers) -> Figure:
+    """One query against a few keys, written out: a row for each word, the answer below.
+
+    ``query`` (d,), ``keys`` (n, d), ``values`` (n, m).
+    """
+    q, k, v = (np.asarray(to_array(x), float) for x in (query, keys, values))
+    products = k @ q
+    scores = products / len(q) ** 0.5
+    powers = np.exp(scores)
+    shares = powers / powers.sum()
+    heads = ("word", "its key", "q · k", "÷ √d", "e to that", "share", "its value", "share × value")
+    rows = [
+        (word, _list(k[i]), f"{products[i]:g}", f"{scores[i]:.3g}", f"{powers[i]:.2f}",
+         f"{shares[i]:.0%}", _list(v[i]), _list(shares[i] * v[i], 2))
+        for i, word in enumerate(words)
+    ]  # fmt: skip
+    total = ("together", "", "", "", f"{powers.sum():.2f}", "100%", "", _list(shares @ v, 2))
+    fig = _table(f"the query asks {_list(q)}", heads, [*rows, total], shares)
+    said = "; ".join(f"{w} {share:.0%}" for w, share in zip(words, shares, strict=True))
+    fig.alt = f"Attention by hand, query {_list(q)}: {said}; the answer is {_list(shares @ v, 2)}."
+    return fig
+
+
+def _list(numbers: np.ndarray, digits: int | None = None) -> str:
+    form = "g" if digits is None else f".{digits}f"
+    return ", ".join(f"{n:{form}}" for n in numbers)
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], bars) -> Figure:
+    """Text in columns; behind the sixth column a bar for each of ``bars``."""
+    left = (0.1, 1.2, 2.7, 3.5, 4.25, 5.15, 6.25, 7.3)
+    fig = Figure(figsize=(8.7, 0.72 + 0.36 * len(rows)), dpi=DPI)
+    ax = fig.add_axes((0, 0, 1, 1))
+    ax.set(xlim=(0, 8.7), ylim=(0.36 * len(rows) + 0.62, -0.1))
+    ax.axis("off")
+    ax.text(0.1, 0.1, title, fontsize=10.5, va="center", weight="bold")
+    for r, row in enumerate([heads, *rows]):
+        y = 0.42 + 0.36 * r
+        if 0 < r <= len(bars):
+            ax.add_patch(Rectangle((5.1, y - 0.13), 1.0 * bars[r - 1], 0.26, color="#56b4e9"))
+        for x, text in zip(left, row, strict=True):
+            look = dict(color="0.35") if r == 0 else dict(family="monospace")
+            ax.text(x, y, text, fontsize=9.5, va="center", **look)
+    ax.plot([0.1, 8.6], [0.42 + 0.36 * (len(rows) - 0.5)] * 2, color="0.6", linewidth=0.8)
+    return fig
+
+
+def swap_grid(
+    rows: Sequence[Sequence[Picture | None]],
+    counts: Sequence[Sequence[int | None]],
+    row_labels: Sequence[str],
+    col_labels: Sequence[str],
+    seeds: int,
 ) -> Figure:
-    """A small picture, `cell` inches wide, at each of the (N, 2) points: it needs no legend."""
-    points = to_array(points)
-    fig, ax = figure(size=size)
-    ax.plot(*points.T, ".", markersize=1)
-    for point, image in zip(points, pictures, strict=True):
-        ax.add_artist(thumbnail(image, tuple(point), cell))
-    ax.margins(0.08)
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    fig.alt = f"{title or 'A map'}: {len(points)} small pictures, over {xlabel} and {ylabel}."
+    """A picture for each swap, above it for how many of ``seeds`` the judge saw the new word; what
+    changed for at least three in four is framed."""
+    heads = [["" if n is None else f"{n} of {seeds}" for n in line] for line in counts]
+    heads[0] = [f"{name}\n{n}" for name, n in zip(col_labels, heads[0], strict=True)]
+    fig = grid(rows, row_labels, heads, cell=1.28)
+    flat = [n for row, line in zip(rows, counts, strict=True)
+            for image, n in zip(row, line, strict=True) if image is not None]  # fmt: skip
+    for ax, n in zip(fig.axes, flat, strict=True):
+        if n is not None and n >= 0.75 * seeds:
+            box = dict(transform=ax.transAxes, fill=False, edgecolor=HIT, linewidth=4)
+            ax.add_patch(Rectangle((0, 0), 1, 1, **box))
+    said = [
+        f"{label}: " + ", ".join(f"{c} {n}" for c, n in zip(col_labels, line, strict=True)
+                                 if n is not None)
+        for label, line in zip(row_labels, counts, strict=True)
+    ]  # fmt: skip
+    fig.alt = f"Pictures after a swap of states, of {seeds} seeds changed: {'; '.join(said)}."
+    return fig
+
+
+def fading(lines: dict[str, Numbers], *, starts: Sequence[int]) -> Figure:
+    """Cosine of each place's state with the end token's, from each text's end on."""
+    fig, ax = figure(size=(7.5, 3.2))
+    for (name, y), start in zip(lines.items(), starts, strict=True):
+        y = to_array(y)
+        ax.plot(np.arange(start, start + len(y)), y, label=name)
+    ax.set(xlabel="place of the token", ylabel="cosine with the end token", ylim=(0, 1.05))
+    ax.legend(frameon=False, loc="lower right")
+    said = "; ".join(f"{name} {float(to_array(y)[-1]):.2f}" for name, y in lines.items())
+    fig.alt = f"How far the padding repeats the end token; cosine at the last place: {said}."
     return fig
 
 
@@ -83,119 +152,123 @@ def picture_map(
 
 @exercise(
     "04.1",
-    hint="Walk once from left to right; compare the last piece kept with the next one.",
-    right="Repeated until no pair is on the list, this is byte-pair encoding.",
-)
-def _(answer):
-    yield (
-        list(answer(["s", "n", "o", "w"], ("n", "o"))) == ["s", "no", "w"],
-        "One pair in the middle: the pieces before and after it stay as they are.",
-    )
-    yield (
-        list(answer(["a", "b", "a", "b"], ("a", "b"))) == ["ab", "ab"],
-        "Every occurrence is glued, not only the first.",
-    )
-    yield list(answer(["a", "b"], ("b", "a"))) == ["a", "b"], "The order within the pair counts."
-    yield (
-        list(answer(["a", "a", "a"], ("a", "a"))) == ["aa", "a"],
-        "Three equal pieces in a row: no piece can be used twice.",
-    )
-    yield list(answer(["a"], ("a", "b"))) == ["a"], "A single piece has no neighbour: it stays."
-
-
-@exercise(
-    "04.2",
-    hint="torch.ones(n, n), cut along its diagonal.",
-    right="Training sees every prefix of a sentence at once, and none of them can cheat.",
+    hint="Two lines are wrong. Which numbers must sum to 1, and when is the future hidden?",
+    right="Scale, hide, softmax, mix, in that order, and each row's shares sum to 1.",
 )
 def _(answer):
     import torch
 
-    got, n = answer(5), torch.arange(5)
-    yield tuple(got.shape) == (5, 5), "The mask has a row and a column for each of the n tokens."
+    g = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(5, 16, generator=g) for _ in range(3))
+    scores = q @ k.T / 4
+    hidden = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    want = scores.masked_fill(hidden, -torch.inf).softmax(-1) @ v
+    got = answer(q, k, v)
+    yield tuple(got.shape) == (5, 16), "Each of the n tokens takes away one vector of d numbers."
     yield (
-        close(got.diagonal(), torch.ones(5)),
-        "May a token look at itself? What would the first one look at otherwise?",
+        not close(got, scores.softmax(0).masked_fill(hidden, 0) @ v),
+        "Nothing is repaired yet: the function still gives what it gave.",
     )
     yield (
-        not bool(got[0, -1]),
-        "Row i is the token that looks, column j the one that is looked at: the first "
-        "token must not see the last.",
+        not close(got, scores.softmax(-1).masked_fill(hidden, 0) @ v),
+        "The shares run along the keys now. But a token still gives away a part of its attention "
+        "to the future, which is then thrown away: do its shares sum to 1?",
     )
-    yield close(got, n[:, None] >= n), "The last token has read the whole sentence."
-    yield got.dtype == torch.bool, "The values are right; make them True and False."
+    yield (
+        not close(got, scores.masked_fill(hidden, -torch.inf).softmax(0) @ v),
+        "The future is hidden in time. But whose shares sum to 1: those of one token that looks, "
+        "or those of one that is looked at?",
+    )
+    yield (
+        close(got[0], v[0], rtol=1e-3, atol=1e-4),
+        "The first token sees nobody but itself: what must it take away?",
+    )
+    yield close(got, want, rtol=1e-3, atol=1e-5), "The first token is right, later ones are not."
+
+
+@exercise(
+    "04.2",
+    hint="Start from the empty prompt's state and walk towards the word's, weight times as far.",
+    right="Weight 1 changes nothing, 0 is the empty prompt's state at that place.",
+)
+def _(answer):
+    import torch
+
+    g = torch.Generator().manual_seed(0)
+    states, empty = (torch.randn(6, 4, generator=g) for _ in range(2))
+    kept = states.clone()
+    got = answer(states, empty, 2, 1.5)
+    yield tuple(got.shape) == (6, 4), "All the states come back, the weighted one among them."
+    yield (
+        close(states, kept),
+        "The states you were handed have changed too: work on a copy (clone), or the next weight "
+        "starts from this one.",
+    )
+    others = [0, 1, 3, 4, 5]
+    yield close(got[others], states[others]), "Only the state of this one place may change."
+    yield (
+        not close(got[2], 1.5 * states[2]),
+        "That makes the state longer, as measured above. Here the empty prompt's state is the "
+        "zero from which to measure.",
+    )
+    yield close(answer(states, empty, 2, 1.0)[2], states[2]), "Weight 1 must change nothing."
+    yield close(answer(states, empty, 2, 0.0)[2], empty[2]), "With weight 0, what is left to say?"
+    want = empty[2] + 1.5 * (states[2] - empty[2])
+    yield close(got[2], want), "Right at 0 and 1; the walk between them is a straight line."
 
 
 @exercise(
     "04.3",
-    hint="Who knows nothing finds all candidates equally likely; what does the log make of that?",
-    right="More rivals, a harder game: CLIP likes large batches.",
+    hint="Between how many pictures does it still have to guess?",
+    right="A loss that stays there however large the batch shows a bag of words.",
 )
 def _(answer):
     import math
 
     yield (
-        not close(answer, 192),
-        "That is the number of candidates; the loss is the negative logarithm of a probability.",
+        not close(answer, math.log(192)),
+        "That is the loss of a CLIP that knows nothing. This one knows all the words.",
     )
-    yield not close(answer, 2 * math.log(192)), "Rows and columns are averaged, not added."
     yield (
-        not close(answer, math.log2(192)),
-        "Right with bits; log_softmax uses the natural logarithm.",
+        not close(answer, math.log(96)),
+        "It finds the right pair of twins at once. What is left to guess within the pair?",
     )
-    yield close(answer, math.log(192)), None
+    yield not close(answer, 0), "That would need the order: its twin has the very same words."
+    yield (
+        not close(answer, 0.5),
+        "That is the probability of the right picture; the loss is its negative logarithm.",
+    )
+    yield not close(answer, 1), "Right with bits; log_softmax uses the natural logarithm."
+    yield not close(answer, 2 * math.log(2)), "Rows and columns are averaged, not added."
+    yield close(answer, math.log(2)), None
 
 
 @exercise(
     "04.4",
-    hint="Average the heads away, pick a column, fold it into a square.",
-    right="Average that over layers and steps too, and you have text.average_maps.",
+    hint="Print the numbered words of the sentence, and choose from the numbers.",
+    right="Now say it in a sentence: which state did it, for how many seeds, and why that one?",
 )
 def _(answer):
-    import torch
-
-    listens = torch.rand(4, 36, 9).softmax(-1)
-    got, want = answer(listens, 3), listens.mean(0)[:, 3].view(6, 6)
-    yield tuple(got.shape) == (6, 6), "36 pixels are a square of 6 x 6, one number each."
+    first, second, places = answer
+    a, b = (str(sentence).lower().split() for sentence in (first, second))
+    yield a != b, "The two sentences are the same: nothing can be swapped."
     yield (
-        not close(got, listens.sum(0)[:, 3].view(6, 6)),
-        "Nearly: the heads are averaged, so that each pixel's shares still sum to 1.",
+        len(a) == len(b),
+        "Both sentences need the same number of words, or a state would come to stand at the "
+        "place of another word.",
     )
-    yield not close(got, want.T), "Rows and columns are swapped: pixels are counted row by row."
+    places = sorted({int(place) for place in places})
     yield (
-        close(got, want),
-        "One token's share in each pixel, averaged over the heads, and nothing else.",
+        0 < len(places) <= 2,
+        f"{len(places)} states swapped; at most two are allowed, at least one.",
     )
-
-
-@exercise(
-    "04.5",
-    hint="Swap one word of the world for another of the same kind.",
-    right="Count the pixels below, and compare with your other tries.",
-)
-def _(answer):
-    from sdlearn import world
-
-    before, after = (str(prompt).lower().split() for prompt in answer)
-    yield before != after, "The two prompts are the same: swap a word."
     yield (
-        len(before) == len(after),
-        "Swap one word for one other: both prompts need the same number of words.",
+        all(1 <= place <= len(a) for place in places),
+        f"Places 1 to {len(a)} are words: 0 is the start token, and the end comes after them.",
     )
-    swapped = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
+    first_changed = 1 + next(i for i, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
     yield (
-        len(swapped) == 1,
-        f"{len(swapped)} words differ; change only one, or you cannot tell which of them did it.",
-    )
-    pair = {word.strip(",.") for word in swapped[0]}
-    yield (
-        any(
-            pair <= set(words)
-            for words in (world.KINDS, world.COLOURS, world.PLACES, world.TIMES, world.POSITIONS)
-        ),
-        (
-            "Swap within one list, a colour for a colour or a place for a place: "
-            "world.KINDS, COLOURS, PLACES, TIMES and POSITIONS hold the words the model "
-            "knows."
-        ),
+        max(places) >= first_changed,
+        "These states come before the first word that differs. No token sees ahead, so they are "
+        "equal in both sentences.",
     )
