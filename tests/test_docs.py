@@ -236,7 +236,7 @@ def test_numbers_in_the_answers_are_right():
         f"4 × 25 × 2 = {4 * 25 * 2}",
         f"0.8 × 0.1 + 0.2 = {0.8 * 0.1 + 0.2:.2f}, which is 1 − 0.9 × 0.8",
         f"√{latents:,} = {n:.0f}".replace(",", ""),
-        f"log 8 ≈ {math.log(8):.2f}",
+        f"is taken about {math.e:.1f} times as much",
         f"20 × 0.6 = {int(20 * 0.6)} are run, the first {20 - int(20 * 0.6)} are skipped",
         f"1/√2, about {2**-0.5:.2f}, of their length, {n / 2**0.5:.1f} instead of {n:.0f}",
     ):
