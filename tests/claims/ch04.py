@@ -98,20 +98,20 @@ CLAIMS += [
             7,
         ),
         (
-            "house_carries_the_color",
-            "The card of house turns the house blue in more than half of the pictures",
-            "changed['red']['house']",
+            "house_carries_color_and_thing",
+            "alone turns the house blue, or into a castle, in about half",
+            "min(changed['red']['house'], changed['house']['house'])",
+            2,
+        ),
+        (
+            "left_carries_the_side",
+            "The side acts through the card of left itself",
+            "changed['left']['its own word']",
             5,
         ),
         (
-            "house_carries_the_thing",
-            "and into a castle in nearly all",
-            "changed['house']['house']",
-            7,
-        ),
-        (
             "red_does_nothing",
-            "The card of red turns no house blue",
+            "The card of red alone turns no house blue",
             "-changed['red']['its own word']",
             -1,
         ),
@@ -128,11 +128,10 @@ CLAIMS += [
             -4,
         ),
         (
-            "side_and_place_need_both",
-            "Side and place need both",
-            "-max(changed[old][part] for old in ('left', 'snow')"
-            " for part in ('all the words', 'end and padding'))",
-            -5,
+            "the_place_needs_both",
+            "Neither the words alone nor the padding alone make a desert",
+            "-max(changed['snow'][part] for part in ('all the words', 'end and padding'))",
+            -2,
         ),
     ]
 ]
@@ -154,8 +153,8 @@ CLAIMS += [
         low=5,
     ),
     Claim(
-        name="04.two_cats_are_none",
-        sentence="None. No caption ever held",
+        name="04.two_cats_are_hardly_one",
+        sentence="Hardly ever even one. No caption ever held",
         cell="c78",
         value="sum(counts[asked[0]])",
         high=3,
