@@ -201,9 +201,8 @@ def test_sample_equals_the_library_on_it(shrunken):
     most one level of 255 apart."""
     pipe = hub.load_pipeline(shrunken, device="cpu")
     prompts = ["a red house in the snow", "a cat"]
-    ours = sampling.sample(
-        pipe, prompts, negative_prompt="at night", num_inference_steps=4, guidance_scale=5.0, seed=3
-    )
+    options = dict(num_inference_steps=4, guidance_scale=5.0, sampler="ddim", seed=3)
+    ours = sampling.sample(pipe, prompts, negative_prompt="at night", **options)
     theirs = library(pipe)(
         prompts,
         negative_prompt=["at night"] * 2,
@@ -543,7 +542,8 @@ def test_full_size_is_written_found_and_sampled(tmp_path, monkeypatch, capsys):
         == 1_066_235_307
     )
     assert pipe.unet.dtype == torch.float32 and pipe.unet.config.sample_size == 64
-    ours = sampling.sample(pipe, "a cat", num_inference_steps=1, seed=3)
+    options = dict(num_inference_steps=1, guidance_scale=5.0, sampler="ddim", seed=3)
+    ours = sampling.sample(pipe, "a cat", **options)
     theirs = library(pipe)(
         "a cat",
         num_inference_steps=1,
