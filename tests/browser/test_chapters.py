@@ -160,8 +160,13 @@ def move(page, control: str, name: str) -> list[str]:
     page.locator(control).evaluate("(control) => control.scrollIntoView({block: 'center'})")
     photograph(page, f"{place}-before")
     faults = []
-    for button, use in (("Generate", generate), ("Repaint", paint)):
-        if page.locator(f"{control} button", has_text=button).count():
+    uses = (
+        ("button:visible", "Generate", generate),
+        ("button:visible", "Repaint", paint),
+        ("canvas:visible", None, stroke),  # a shape to draw, nothing to repaint
+    )
+    for part, text, use in uses:
+        if page.locator(f"{control} {part}", has_text=text).count():
             faults += [f"{where} {fault}" for fault in use(page, control)]
             photograph(page, f"{place}-after")
             return faults + said_no(page, control, where)
@@ -322,8 +327,8 @@ def generate(page, control: str) -> list[str]:
     return faults
 
 
-def paint(page, control: str) -> list[str]:
-    """Draw a stroke by mouse, then press Repaint."""
+def stroke(page, control: str) -> list[str]:
+    """Draw a stroke by mouse."""
     canvas, before = page.locator(f"{control} canvas"), seen(page, control)
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
@@ -331,7 +336,12 @@ def paint(page, control: str) -> list[str]:
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] - 5, box["y"] + 5, steps=8)
     page.mouse.up()
-    faults = [] if changes(page, control, before) else ["a stroke on the picture is not seen"]
+    return [] if changes(page, control, before) else ["a stroke on the picture is not seen"]
+
+
+def paint(page, control: str) -> list[str]:
+    """Draw a stroke by mouse, then press Repaint."""
+    faults = stroke(page, control)
     page.locator(f"{control} button", has_text="Repaint").press("Enter")
     wait_until_shown(
         page,
