@@ -364,12 +364,14 @@ def _options(sampler: str, eta: float) -> dict[str, Any]:
     return options | {"noise": None} if sampler in ("ddim", "ddpm") else options
 
 
-def _warn(pipe: Any, texts: list[str], chosen: hub.Defaults) -> None:
+def _warn(pipe: Any, texts: list[str], chosen: hub.Defaults, *, from_noise: bool) -> None:
+    """An empty prompt is warned of where nothing else says what the picture shall be."""
     negative, prompts = texts[: len(texts) // 2], texts[len(texts) // 2 :]
     _check_guidance(chosen.guidance_scale, negative)
     _warn_of_scheduler(pipe, chosen.sampler)
-    for each in dict.fromkeys([*prompts, *(n for n in negative if n)]):
-        check_prompt(pipe, each)
+    for each in dict.fromkeys(prompts + negative):
+        if each.strip() or (each in prompts and from_noise):
+            check_prompt(pipe, each)
 
 
 def sample_steps(
@@ -413,7 +415,7 @@ def sample_steps(
     timesteps = timesteps_of(pipe, chosen.sampler, chosen.num_inference_steps)
     _check_start(pipe, latents, start, len(texts) // 2, len(timesteps))
     options = _options(chosen.sampler, eta)
-    _warn(pipe, texts, chosen)
+    _warn(pipe, texts, chosen, from_noise=latents is None)
     generator = generators_of(seed, len(texts) // 2) if generator is None else generator
     if latents is None:
         latents = start_latents(pipe, len(texts) // 2, generator=generator)

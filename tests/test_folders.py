@@ -279,9 +279,9 @@ def test_names_that_are_no_models(tmp_path, monkeypatch, model, error, word):
         ({"device": "meta"}, ValueError, "no device 'meta'"),
         ({"device": "banana"}, ValueError, "Unknown device 'banana'"),
         ({"device": 1.5}, ValueError, "Unknown device"),
-        ({"dtype": "float16"}, TypeError, "dtype must be torch"),
-        ({"dtype": torch.float64}, TypeError, "dtype must be torch"),
-        ({"dtype": torch.int8}, TypeError, "dtype must be torch"),
+        ({"dtype": "float16"}, TypeError, "dtype must be one of torch"),
+        ({"dtype": torch.float64}, TypeError, "dtype must be one of torch"),
+        ({"dtype": torch.int8}, TypeError, "dtype must be one of torch"),
     ],
 )
 def test_devices_and_precisions_that_are_none(model_folder, options, error, word):

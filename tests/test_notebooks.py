@@ -3,9 +3,12 @@
 The chapters themselves are run in tests/browser/test_chapters.py, once, the solutions here (--all).
 """
 
+import ast
+import dis
 import os
 import re
 import statistics
+import types
 from pathlib import Path
 
 import lesson
@@ -352,3 +355,61 @@ def test_notebook_that_is_not_there_gets_a_sentence(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(notebooks, "FOLDER", tmp_path)
     assert notebooks.main(["77"]) == 2
     assert "'77'" in capsys.readouterr().err
+
+
+# ------------------------------------------------------- controls that outlive the cell they are in
+
+
+def names_read(code: types.CodeType) -> set[str]:
+    """Names of the notebook that a piece of code looks up when it runs, inner functions included."""
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    own = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return own.union(*map(names_read, inner))
+
+
+def functions_of(code: types.CodeType) -> dict[str, types.CodeType]:
+    return {c.co_name: c for c in code.co_consts if isinstance(c, types.CodeType)}
+
+
+def names_set(code: types.CodeType) -> set[str]:
+    """Names that a cell gives to something, functions and imports included."""
+    return {i.argval for i in dis.get_instructions(code) if i.opname == "STORE_NAME"}
+
+
+def stale_controls(sources: list[str]) -> list[str]:
+    """Live controls that read a name which a later cell gives to something else: such a control
+    works until the whole notebook has been run, and fails then."""
+    cells = [compile(source, "cell", "exec") for source in sources]
+    functions: dict[str, types.CodeType] = {}
+    found = []
+    for number, (source, cell) in enumerate(zip(sources, cells, strict=True), 1):
+        functions |= functions_of(cell)
+        later = set().union(*map(names_set, cells[number:]))
+        for call in (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)):
+            if getattr(call.func, "attr", "") not in ("LivePicture", "MaskCanvas"):
+                continue
+            drawn = [*call.args[:1], *(k.value for k in call.keywords if k.arg == "repaint")]
+            drawn = [compile(ast.Expression(what), "control", "eval") for what in drawn]
+            waiting, known = set().union(*map(names_read, drawn)), set()
+            while waiting:
+                name = waiting.pop()
+                known.add(name)
+                waiting |= names_read(functions[name]) - known if name in functions else set()
+            found += [f"cell [{number}] reads {name}, which changes" for name in known & later]
+    return sorted(found)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_controls_work_after_the_whole_notebook_has_been_run(name):
+    nb = nbformat.read(FOLDER / name, as_version=4)
+    assert stale_controls([c.source for c in nb.cells if c.cell_type == "code"]) == []
+
+
+def test_a_control_that_later_cells_break_is_found():
+    cells = [
+        "words = [1]\ndef f(x): return g(x)\ndef g(x):\n    y = words\n    return y + x",
+        "W.LivePicture(f, {'x': [1]}, 'alt')",
+    ]
+    assert stale_controls(cells) == stale_controls([*cells, "z = [words for words in 'ab']"]) == []
+    for last in ("words = 2", "for words in []: pass", "def g(x): pass", "import words"):
+        assert len(stale_controls([*cells, last])) == 1, last

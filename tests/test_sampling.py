@@ -666,6 +666,14 @@ def test_an_empty_prompt_warns_and_makes_a_picture(pipe, prompt):
     assert torch.isfinite(next(steps).prev_latents).all()
 
 
+def test_an_empty_prompt_is_a_choice_where_a_picture_is_given(pipe):
+    """To repaint a hole or to go on from latents, no prompt says: nothing new."""
+    latents = sampling.start_latents(pipe, 1, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sampling.sample_steps(pipe, "", negative_prompt=" ", latents=latents)
+
+
 def test_an_unknown_word_warns(pipe):
     with pytest.warns(UserWarning, match="never seen the word.*'zeppelin'"):
         sampling.sample_steps(pipe, "a zeppelin")

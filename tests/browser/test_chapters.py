@@ -115,7 +115,7 @@ def executed(page) -> list[dict]:
         f".jp-OutputArea [data-mime-type='application/vnd.jupyter.{kind}']"
         for kind in ("error", "stderr")
     )
-    assert page.locator(shown).count() == 0
+    assert page.locator(shown).all_inner_texts() == []
     return page.evaluate(
         """() => window.jupyterapp.shell.currentWidget.content.widgets.map((cell) => cell.model)
                  .filter((model) => model.type === 'code' && model.sharedModel.source.trim())
@@ -273,8 +273,8 @@ def press(page, control: str, part, kind: str) -> bool:
 
 
 def by_mouse(page, control: str) -> bool:
-    """Drag the first slider towards its farther end; or else click a button that is not pressed, or
-    into the text and type."""
+    """Drag the first slider towards its farther end; or else click a button that is not pressed,
+    or into the text and type, or choose from the first list."""
     before, inside = seen(page, control), page.locator(control)
     slider, button = (
         inside.locator(".noUi-handle:visible").first,
@@ -290,9 +290,13 @@ def by_mouse(page, control: str) -> bool:
         drag(page, slider, (base[0] + base[1] if at < base[0] + base[1] / 2 else base[0]) - at)
     elif button.count():
         button.click()
-    else:
-        inside.locator("input[type=text]:visible").first.click()
+    elif (text := inside.locator("input[type=text]:visible").first).count():
+        text.click()
         page.keyboard.type(" by day ")
+    else:
+        choice = inside.locator("select:visible").first
+        count, now = choice.evaluate("(e) => [e.options.length, e.selectedIndex]")
+        choice.select_option(index=(now + count // 2) % count)
     return changes(page, control, before) is not None
 
 
