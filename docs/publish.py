@@ -36,8 +36,12 @@ if importlib.util.find_spec("sdlearn") is None:
     %pip install -q "sdlearn @ git+https://github.com/{repository}\""""
 
 
-def mark_readme(text: str, line: str) -> str:
-    """The badges between their markers, which stand below the title."""
+def mark_readme(text: str, line: str, repository: str = "OWNER/NAME") -> str:
+    """The badges between their markers, which stand below the title; the address to clone."""
+    text = text.replace(
+        "github.com/OWNER/NAME && cd NAME",
+        f"github.com/{repository} && cd {repository.split('/')[-1]}",
+    )
     block = f"<!-- clouds:start -->\n{line}\n<!-- clouds:end -->"
     if "<!-- clouds:start -->" in text:
         return re.sub(
@@ -82,7 +86,7 @@ def main(argv: list[str], root: Path = ROOT) -> int:
     repository, branch = argv[0], argv[1] if len(argv) == 2 else "main"
     readme = root / "README.md"
     readme.write_text(
-        mark_readme(readme.read_text(encoding="utf-8"), badges(repository, branch)),
+        mark_readme(readme.read_text(encoding="utf-8"), badges(repository, branch), repository),
         encoding="utf-8",
     )
     for path in sorted((root / "notebooks").rglob("*.ipynb")):

@@ -27,21 +27,27 @@ def test_verdict(measured, more, verdict):
     assert bench.Row("x", measured, "s").verdict == ""
 
 
-def test_table_and_readme(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- bench:start -->\nold\n<!-- bench:end -->\nafter\n")
+def page(name: str) -> str:
+    return f"before\n<!-- {name}:start -->\nold\n<!-- {name}:end -->\nafter\n"
+
+
+def test_table_and_pages(tmp_path):
+    (tmp_path / "docs").mkdir()
+    readme, measured = tmp_path / "README.md", tmp_path / "docs" / "measured.md"
+    readme.write_text(page("numbers"))
+    measured.write_text(page("bench"))
     text = bench.table([bench.Row("a", 1.234, "s", 2, 1), bench.Row("b", 512.3, "MB")])
     assert text.splitlines()[2:] == [
         "| a | **1.23** s | 2 | 1 | reached |",
         "| b | **512** MB |  |  |  |",
     ]
-    bench.write_readme(text, readme)
-    assert (
-        readme.read_text() == f"before\n<!-- bench:start -->\n{text}\n<!-- bench:end -->\nafter\n"
-    )
-    readme.write_text("no markers")
+    known = {bench.SEEN: 98.76, bench.HELD_OUT: 80.0, bench.LONG: 2.34, bench.APART: 0.0}
+    bench.write_pages([bench.Row(what, value, "") for what, value in known.items()], text, tmp_path)
+    assert measured.read_text() == page("bench").replace("old", text)
+    assert all(number in readme.read_text() for number in ("98.8 %", "80.0 %", "2.3 s", "0 of 255"))
+    measured.write_text("no markers")
     with pytest.raises(ValueError, match="markers"):
-        bench.write_readme(text, readme)
+        bench.write_pages([], text, tmp_path)
 
 
 @pytest.mark.slow
