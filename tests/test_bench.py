@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sdlearn.text import unknown_words
-from tools import bench, figures
+from tools import animation, bench, figures
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,14 @@ def test_readme_pictures(pipe, monkeypatch, tmp_path):
     """Drawn from words the model knows, both wide enough for a page."""
     assert [unknown_words(pipe, p) for p in figures.PROMPTS] == [[]] * len(figures.PROMPTS)
     monkeypatch.setattr(figures.hub, "load_pipeline", lambda model: pipe)
-    assert figures.main(tmp_path) == 0
+    monkeypatch.setattr(animation.labdrive, "missing", lambda: "no Chromium")
+    assert figures.main(tmp_path) == 1  # the still pictures are there, the film is not
     for name in ("hero.png", "filmstrip.png"):
         picture = Image.open(tmp_path / name).convert("RGB")
         assert picture.width > 600 and len(picture.getcolors(10**6)) > 300
+
+
+def test_the_film_is_small_and_moves():
+    with Image.open(figures.IMAGES / "panel.webp") as film:
+        assert film.n_frames > 20 and film.width == animation.WIDTH
+    assert (figures.IMAGES / "panel.webp").stat().st_size < animation.MAX_BYTES

@@ -1,5 +1,5 @@
-"""Draw the README's pictures with the model: ``python run.py figures``. First takes, seeds 0 to
-7."""
+"""Draw the README's pictures with the model, and film its panel: ``python run.py figures``. First
+takes, seeds 0 to 7."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from sdlearn import compression, hub, plots, sampling, world
+from tools import animation
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
 PROMPTS = (  # first takes
@@ -60,6 +61,11 @@ def main(folder: Path = IMAGES) -> int:
             path, dpi=150, facecolor="white", metadata={"Software": None}
         )  # all colours: plots.to_png would reduce them
         print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
+    try:
+        animation.panel(folder / "panel.webp")
+    except RuntimeError as reason:
+        print(reason, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -19,7 +19,7 @@ import claims
 import lesson
 import nbformat
 import pytest
-from labdrive import (
+from tools.labdrive import (
     bring,
     browser,
     drag,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from labdrive import (
+from tools.labdrive import (
     alt,
     ask_kernel,
     bring,

@@ -11,7 +11,7 @@ import warnings
 
 import numpy as np
 import pytest
-from labdrive import missing
+from tools.labdrive import missing
 from PIL import Image
 from test_axe import findings
 

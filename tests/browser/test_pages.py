@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import sitekit
-from labdrive import browser, drag, missing, new_page, wait_until
+from tools.labdrive import browser, drag, missing, new_page, wait_until
 
 pytestmark = [
     pytest.mark.browser,
