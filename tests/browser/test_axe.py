@@ -4,9 +4,10 @@ import nbformat
 import pytest
 import sitekit
 from axe_playwright_python.sync_playwright import Axe
-from tools.labdrive import browser, lab, missing, new_page, run_all
 from test_lab import CELLS
 from test_pages import go, offline
+
+from tools.labdrive import browser, lab, missing, new_page, run_all
 
 pytestmark = [
     pytest.mark.browser,

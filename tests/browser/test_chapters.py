@@ -19,6 +19,8 @@ import claims
 import lesson
 import nbformat
 import pytest
+from lesson import CHAPTERS, FOLDER
+
 from tools.labdrive import (
     bring,
     browser,
@@ -31,7 +33,6 @@ from tools.labdrive import (
     shut_kernel_down,
     wait_until_shown,
 )
-from lesson import CHAPTERS, FOLDER
 
 pytestmark = [pytest.mark.browser]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
 from tools.labdrive import (
     alt,
     ask_kernel,

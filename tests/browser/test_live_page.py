@@ -11,12 +11,12 @@ import warnings
 
 import numpy as np
 import pytest
-from tools.labdrive import missing
 from PIL import Image
 from test_axe import findings
 
 from sdlearn import hub, load_pipeline, sampling
 from tools import web_bench, web_model
+from tools.labdrive import missing
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 ROUTES = ["server", "disk"]

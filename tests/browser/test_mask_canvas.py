@@ -5,6 +5,7 @@ import json
 
 import nbformat
 import pytest
+
 from tools.labdrive import ask_kernel, browser, lab, missing, new_page, run_all, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(missing() is not None, reason=str(missing()))]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sitekit
+
 from tools.labdrive import browser, drag, missing, new_page, wait_until
 
 pytestmark = [
