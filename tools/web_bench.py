@@ -73,7 +73,7 @@ def drawn(page, quick: bool) -> dict:
 class Memory(threading.Thread):
     """The most that any of Chromium's tabs has taken, in MB: its own share of what it maps."""
 
-    def __init__(self, interval: float = 0.1):
+    def __init__(self, interval: float = 0.3):
         super().__init__(daemon=True)
         self.interval, self.most, self.now, self.going = interval, 0.0, 0.0, True
 
