@@ -11,7 +11,7 @@ import nbformat
 
 from tools import site
 
-CONTROLS = "notebooks/07_controls.ipynb"
+CONTROLS = "notebooks/99_controls.ipynb"
 LABELS = [f"t = {981 - 80 * i}" for i in range(12)]
 TESTS = str(Path(__file__).parent)  # the notebook runs in a kernel of its own
 CELLS = [

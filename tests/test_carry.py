@@ -246,11 +246,33 @@ def fake_download(wheels, lines, target, extra):
         )
 
 
+def test_the_live_page_goes_along(root, tmp_path, monkeypatch, capsys):
+    from tools import web_model
+
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").write_text("draw")
+    monkeypatch.setattr(web_model, "npm", lambda: None)
+    monkeypatch.setattr(web_model, "cached", lambda cache: tmp_path / "page")
+    carry.add_live_page(tmp_path / "stick")
+    assert (tmp_path / "stick" / "live" / "index.html").read_text() == "draw"
+    monkeypatch.setattr(web_model, "npm", no_npm)
+    carry.add_live_page(tmp_path / "other")
+    assert "no live page: no npm here" in capsys.readouterr().out
+
+
+def no_npm():
+    from tools import web_model
+
+    raise web_model.Missing("no npm here")
+
+
 @pytest.mark.slow
 def test_carried_folder_installs_with_the_network_shut(root, tmp_path, monkeypatch, capfd):
     """The whole way: made by the command, copied to an empty home, installed by the launcher from
     wheels/ alone, and run."""
     monkeypatch.setattr(carry, "pip_download", fake_download)
+    monkeypatch.setattr("tools.web_model.npm", no_npm)
     folder = tmp_path / "stick"
     assert carry.main([str(folder)]) == 0
     start = (folder / "START.txt").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ import torch
 
 from sdlearn import hub, judge, load_pipeline, sampling, text, world
 from sdlearn.noising import Schedule
-from tools import site, web_model
+from tools import site, site_controls, web_model
 
 STEPS = (1, 2, 5, 6, 25, 50)
 
@@ -193,8 +193,12 @@ def test_the_site_leads_to_the_live_page(monkeypatch, page, tmp_path, capsys):
     (tmp_path / "notebooks").mkdir()
     for chapter in web_model.chapter_links().values():
         (tmp_path / "live" / chapter["address"]).resolve().write_text("")
+    mark = site_controls.live_mark({"prompt": "a red cat", "seed": 3})
+    (tmp_path / "notebooks" / "x.html").write_text(f"<p>{mark}</p>")
     assert web_model.add_to_site(tmp_path, tmp_path / "cache") == []
     assert 'href="live/index.html"' in (tmp_path / "index.html").read_text()
+    address = "../live/index.html#prompt=a+red+cat&seed=3"
+    assert f'href="{address}"' in (tmp_path / "notebooks" / "x.html").read_text()
     assert [line for line in site.check(tmp_path) if "without alt text" not in line] == []
     monkeypatch.setattr(web_model, "MAX_BYTES", 1000)
     assert "too much" in web_model.add_to_site(tmp_path, tmp_path / "cache")[0]

@@ -322,6 +322,8 @@ def write_start(folder: Path) -> None:
             "opens in the browser.", "",
         "If something fails, the last line says why. The same by hand: python run.py lab "
             "(python may be called python3 or py).",
+        *(["", "Without Python: open live/index.html in a browser; Tiny SD draws there."]
+            if (folder / "live").is_dir() else []),
     ]  # fmt: skip
     batch = [
         '@cd /d "%~dp0"',
@@ -365,6 +367,21 @@ def shut_off(home: Path) -> dict[str, str]:
         "HOME": str(home),
         "USERPROFILE": str(home),
     }
+
+
+def add_live_page(folder: Path) -> None:
+    """Tiny SD for browsers, for a laptop without Python."""
+    from tools import web_model
+
+    cache = run.ROOT / ".site-cache"
+    cache.mkdir(exist_ok=True)
+    try:
+        web_model.npm()
+        shutil.copytree(web_model.cached(cache), folder / "live", dirs_exist_ok=True)
+    except web_model.Missing as reason:
+        print(f"The folder has no live page: {reason}.")
+    else:
+        print("live/index.html draws with Tiny SD in any browser, without Python.")
 
 
 def check(folder: Path, command: list[str] | None = None) -> float:
@@ -437,6 +454,7 @@ def main(argv: list[str] | None = None) -> int:
             for python in options.python:
                 print(f"Packages for {SYSTEMS[system].about}, Python {python}:", flush=True)
                 fetch(folder / "wheels", pinned(folder), Target(SYSTEMS[system], python))
+        add_live_page(folder)
         write_start(folder)
         wheels = [path.stat().st_size for path in (folder / "wheels").glob("*.whl")]
         print(

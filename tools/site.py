@@ -514,6 +514,7 @@ def check(folder: Path) -> list[str]:
                 loaded.add(target)
             elif (
                 parts.fragment
+                and "=" not in parts.fragment  # settings for the live page, not a place on it
                 and target in pages
                 and unquote(parts.fragment) not in pages[target].ids
             ):

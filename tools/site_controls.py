@@ -15,6 +15,7 @@ import itertools
 import math
 import re
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 import numpy as np
 from PIL import Image
@@ -24,6 +25,7 @@ from tools.notebooks import WIDGET
 GRIDS = "application/vnd.sdlearn.grids+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 LIMIT = 40  # pictures a live control leaves on a page
+FREE = ("guidance", "steps", "sampler", "seed")  # what the live page takes at any value
 RUN_IT = '<a href="#run-it-yourself">Run it yourself</a>'
 
 
@@ -174,7 +176,7 @@ class Frozen:
         """A control of the series as HTML; of any other widget, a sentence."""
         if key in self.grids:
             return self._live(key)
-        parts, settings, said = [], [], ""
+        parts, settings, said, live = [], [], "", ""
         for part in self._walk(key):
             state = self.states[part]
             kind = state["_model_name"]
@@ -189,6 +191,7 @@ class Frozen:
                 parts += _sampled(state)
                 named = ("Prompt", "Seed", "Steps", "Guidance")
                 settings += [(name, state[name.lower()]) for name in named]
+                live = live_mark({name.lower(): state[name.lower()] for name in named})
             elif (
                 kind == "HTMLModel" and "<img" in state["value"] and "<style" not in state["value"]
             ):
@@ -196,7 +199,7 @@ class Frozen:
         note = f"{said}. {RUN_IT}." if said else ""
         return _box(
             _settings(settings) + "".join(parts),
-            note if parts else f"This control needs Python. {RUN_IT}.",
+            (note if parts else f"This control needs Python. {RUN_IT}.") + live,
         )
 
     def _walk(self, key: str):
@@ -212,7 +215,9 @@ class Frozen:
         if self.states[pages[0]]["_model_name"] == "TabModel":
             axes.append(self._axis(self.driver[pages[0]]))
             pages = [page for row in pages for page in self._children(row)]
-        return _scrubber(axes, [self.states[page]["value"] for page in pages])
+        free = any(axis.name.lower() in FREE for axis in axes)
+        shown = _scrubber(axes, [self.states[page]["value"] for page in pages])
+        return shown + (f'<p class="sd-note">{live_mark({})}</p>' if free else "")
 
     def _live(self, key: str) -> str:
         grid = self.grids[key]
@@ -241,6 +246,12 @@ class Frozen:
         else:
             note = ""
         return _box(_settings(fixed) + _scrubber(axes, grid["pages"]), note)
+
+
+def live_mark(settings: dict) -> str:
+    """Where a page may lead to the live page with these settings; web_model turns it into a link
+    when there is one."""
+    return f"<!-- live {urlencode(settings)} -->"
 
 
 def _img(shown: dict, size: int) -> str:

@@ -15,6 +15,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -512,6 +513,11 @@ def write_page(folder: Path, page: dict) -> None:
 # ------------------------------------------------------------------------------------- the site
 
 
+# what tools/site_controls.py leaves beside a control that the live page can do as well
+LIVE_MARK = re.compile(r"<!-- live (\S*) -->")
+LIVE_LINK = r' <a href="../live/index.html#\1">Draw it live in this browser</a>.'
+
+
 def first_bytes(page: dict) -> int:
     """What is sent before the first picture."""
     return sum(file["bytes"] for file in page["files"] if not file.get("later"))
@@ -550,6 +556,9 @@ def add_to_site(out: Path, cache: Path = ROOT / ".site-cache") -> list[str]:
         print(f"The site has no live page: {reason}.")
         return []
     shutil.copytree(kept, out / "live", dirs_exist_ok=True)
+    for chapter in (out / "notebooks").glob("*.html"):
+        text = chapter.read_text(encoding="utf-8")
+        chapter.write_text(LIVE_MARK.sub(LIVE_LINK, text), encoding="utf-8")
     page = json.loads((kept / "page.json").read_text(encoding="utf-8"))
     index = out / "index.html"
     html = index.read_text(encoding="utf-8")
