@@ -49,11 +49,11 @@ def parser() -> argparse.ArgumentParser:
         help="how strongly the prompt is obeyed; 0 ignores it (as the model likes it)",
     )
     add("--negative", default="", metavar="TEXT", help="what the picture should not show")
-    add("--sampler", help="ddim, ddpm, euler or dpm++ (as the model likes it)")
+    add("--sampler", help="ddim, ddpm, euler, dpm++ or lcm (as the model likes it)")
     add(
         "--model",
-        help="a folder, a hub id, or one of tiny, sd15, sd15-inpainting, sd-small, sd-turbo (Tiny "
-        "SD, or what SDLEARN_MODEL says)",
+        help="a folder, a hub id, or one of tiny, tiny-few, sd15, sd15-inpainting, sd-small, "
+        "sd-turbo (Tiny SD, or what SDLEARN_MODEL says)",
     )
     add("--dtype", choices=DTYPES, help="float32 where half precision gives no picture")
     add("--out", type=Path, default=Path(), metavar="FOLDER", help="for the PNGs (this folder)")

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 TINY_SD = Path(__file__).parent / "tiny_sd"
+TINY_FEW = Path(__file__).parent / "tiny_sd_few"  # a LoRA on it, distilled to few steps
+LORA_FILE = "pytorch_lora_weights.safetensors"  # diffusers' own name
 LOCK = threading.RLock()
 """Held by every function that runs a model: widget callbacks arrive in other threads, and
 schedulers and capturing layers hold state."""
@@ -41,12 +43,14 @@ class Defaults(NamedTuple):
     """How a model is best sampled where nothing else is asked for."""
 
     guidance_scale: float
-    sampler: str  # "ddim", "ddpm", "euler" or "dpm++"
+    sampler: str  # "ddim", "ddpm", "euler", "dpm++" or "lcm"
     num_inference_steps: int
 
 
 STABLE_DIFFUSION = Defaults(7.5, "dpm++", 25)
 """For models that say nothing: the scale of Stable Diffusion's model cards, 25 steps of DPM++."""
+FEW_STEPS = Defaults(1.0, "lcm", 4)
+"""For what ``python -m sdlearn.training few-steps`` makes."""
 
 
 @dataclass(frozen=True)
@@ -127,15 +131,8 @@ MODELS = {
 def versions() -> dict[str, str]:
     """Installed versions of the libraries the series stands on; "missing" where there is none."""
     found = {}
-    for name in (
-        "torch",
-        "diffusers",
-        "transformers",
-        "accelerate",
-        "safetensors",
-        "ipywidgets",
-        "jupyterlab",
-    ):
+    names = "torch diffusers transformers accelerate peft safetensors ipywidgets jupyterlab"
+    for name in names.split():
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -147,8 +144,8 @@ def resolve(model: str | os.PathLike | None = None) -> tuple[Path | None, tuple[
     """Where a model is: (local folder, ()) or (None, hub ids to try in order).
 
     Order: the argument, then the environment variable ``SDLEARN_MODEL``, then Tiny SD. A model is
-    a local folder, a short name of :data:`MODELS`, or a hub id "owner/name". A ``Path`` is always
-    a local folder.
+    a local folder, "tiny", "tiny-few", a short name of :data:`MODELS`, or a hub id "owner/name".
+    A ``Path`` is always a local folder.
 
     Raises:
         FileNotFoundError: if it is none of these.
@@ -157,8 +154,8 @@ def resolve(model: str | os.PathLike | None = None) -> tuple[Path | None, tuple[
     if model is not None and not isinstance(model, (str, os.PathLike)):
         raise TypeError(f"A model is a folder or a name, not {type(model).__name__}.")
     name = str(model or os.environ.get("SDLEARN_MODEL") or TINY_SD)
-    if name in ("tiny", "tiny_sd"):
-        name = str(TINY_SD)
+    ours = {"tiny": TINY_SD, "tiny_sd": TINY_SD, "tiny-few": TINY_FEW}
+    name = str(ours.get(name, name))
     if name in MODELS:
         return None, MODELS[name].hub_ids
     folder = os.path.expanduser(name)
@@ -178,7 +175,7 @@ def resolve(model: str | os.PathLike | None = None) -> tuple[Path | None, tuple[
     ):
         raise FileNotFoundError(
             f"No model at {name[:200]!r}: give a folder that exists, a short name "
-            f"({', '.join(['tiny', *MODELS])}) or a hub id like 'owner/name'."
+            f"({', '.join(['tiny', 'tiny-few', *MODELS])}) or a hub id like 'owner/name'."
         )
     if os.path.isdir(parent):
         raise FileNotFoundError(
@@ -248,7 +245,8 @@ def load_pipeline(
     (:func:`memory.ladder`); if all of them are not enough, Tiny SD is loaded instead.
 
     Args:
-        model: see :func:`resolve`. None means ``SDLEARN_MODEL`` or else Tiny SD.
+        model: see :func:`resolve`. None means ``SDLEARN_MODEL`` or else Tiny SD. A folder with a
+            LoRA alone is put on Tiny SD.
         device: None chooses cuda, then mps, then cpu; Tiny SD always runs on the cpu unless told
             otherwise, it is small enough.
         dtype: None means float16 on cuda, float32 on cpu, and on mps float32 if it fits.
@@ -262,6 +260,8 @@ def load_pipeline(
     """
     _check_dtype(dtype)
     folder, hub_ids = resolve(model)
+    if folder is not None and (folder / LORA_FILE).is_file():
+        return add_lora_to(load_pipeline(TINY_SD, device=device, dtype=dtype), folder)
     asked = _device(device, folder)
     card = next((m for m in MODELS.values() if m.hub_ids == hub_ids), None)
     plan = []
@@ -283,6 +283,52 @@ def load_pipeline(
     pipe = _from_folder(folder, dtype or best)
     pipe.defaults = card.defaults if card else read_defaults(folder)
     return memory.settle(pipe, asked, plan)
+
+
+def add_lora_to(pipe: Any, folder: str | os.PathLike) -> Any:
+    """Put a LoRA's weights into a pipeline's U-Net, for good, and take over its defaults.
+
+    Raises:
+        ValueError: if the folder holds none that can be read, or one of another model.
+    """
+    from safetensors.torch import load_file
+
+    path = _part(folder, LORA_FILE)
+    try:
+        state = load_file(path)
+    except Exception as error:  # whatever the library says of missing and damaged files
+        raise ValueError(
+            f"There is no LoRA that can be read at {inputs.shown(str(path))} ({error}): "
+            "`python -m sdlearn.training few-steps` makes one."
+        ) from error
+    sizes = {key.removesuffix(".weight"): w.shape for key, w in pipe.unet.named_parameters()}
+    for key, weight in state.items():
+        layer, _, side = key.removeprefix("unet.").removesuffix(".weight").rpartition(".lora_")
+        at = {"A": 1, "B": 0}.get(side, 9)
+        if sizes.get(layer, ())[at : at + 1] != weight.shape[at : at + 1]:
+            raise ValueError(f"{path} is a LoRA of another model ({key}): load that model first.")
+        if not torch.isfinite(weight).all():
+            raise ValueError(f"{path} holds numbers that are not finite ({key}): fetch it again.")
+    pipe.load_lora_weights(state)
+    pipe.fuse_lora()
+    pipe.unload_lora_weights()  # the sum stays
+    pipe.defaults = read_defaults(folder)
+    return pipe
+
+
+def save_lora(folder: str | os.PathLike, unet: Any) -> None:
+    """Write the LoRA of a U-Net in half precision, as ``pipe.load_lora_weights`` reads it."""
+    from diffusers import StableDiffusionPipeline
+    from peft import get_peft_model_state_dict
+
+    state = {key: w.half().contiguous() for key, w in get_peft_model_state_dict(unet).items()}
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=state)
+
+
+def is_few_step(pipe: Any) -> bool:
+    """Whether the model was taught to take few steps: it runs once per step, without guidance."""
+    return defaults_of(pipe).sampler == "lcm"
 
 
 def _tell(name: str, kind: str, plan: list[memory.Measure], note: str) -> None:

@@ -109,7 +109,13 @@ SAMPLERS = {  # our names, and diffusers' classes
     "ddpm": "DDPMScheduler",
     "euler": "EulerDiscreteScheduler",
     "dpm++": "DPMSolverMultistepScheduler",
+    "lcm": "LCMScheduler",
 }
+# everything with weights but the first and last layers, as a regular expression
+LORA_LAYERS = (
+    r".*\.(to_[qkv]|to_out\.0|proj_in|proj_out|net\.0\.proj|net\.2|conv[12]|conv_shortcut"
+    r"|(down|up)samplers\.0\.conv|time_emb_proj)"
+)
 
 
 def build_vae(**changes) -> AutoencoderKL:
@@ -169,6 +175,17 @@ def plain_attention(model: torch.nn.Module) -> None:
         from diffusers.models.attention_processor import AttnProcessor
 
         model.set_attn_processor(AttnProcessor())
+
+
+def add_lora(unet: Any, rank: int) -> None:
+    """Put a LoRA (Hu et al. 2021) beside the U-Net's layers, by peft: from then on it alone learns.
+
+    A layer W becomes W + B A with A (rank, in) random and B (out, rank) zero: nothing changes yet.
+    """
+    from peft import LoraConfig
+
+    unet.requires_grad_(False)
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=LORA_LAYERS))
 
 
 def build_tokenizer(

@@ -133,6 +133,12 @@ def rescale_zero_terminal_snr(alphas_cumprod: torch.Tensor) -> torch.Tensor:
     return ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
 
 
+def lcm_timesteps(num_train_timesteps: int = 1000, original_steps: int = 50) -> np.ndarray:
+    """The timesteps that a consistency model was taught at, from the last down (Luo et al. 2023):
+    its sampler visits some of these, evenly."""
+    return np.arange(original_steps, 0, -1) * (num_train_timesteps // original_steps) - 1
+
+
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """How much noise there is at each timestep, and which timesteps a sampler visits.
@@ -214,19 +220,20 @@ class Schedule:
         Args:
             spacing: "leading" (every (T // steps)-th from 1 up; from 0 if all T are taken),
                 "linspace" (evenly from the last to 0, also between two), "linspace_open" (the
-                same rounded, without the 0, where the picture is clean) or "trailing" (from the
-                last down; Lin et al. 2024, table 2).
+                same rounded, without the 0, where the picture is clean), "trailing" (from the
+                last down; Lin et al. 2024, table 2) or "lcm" (some of :func:`lcm_timesteps`).
             steps: 1 to num_train_timesteps.
 
         Raises:
             ValueError: for another spacing, or a number of steps that the schedule does not have.
         """
         T = self.num_train_timesteps
+        most = len(lcm_timesteps(T)) if spacing == "lcm" else T
         whole = isinstance(steps, (int, np.integer)) and not isinstance(steps, bool)
-        if not whole or not 1 <= steps <= T:
+        if not whole or not 1 <= steps <= most:
             raise ValueError(
-                f"num_inference_steps must be a whole number from 1 to {T}; got {inputs.shown(steps)}. "
-                "25 is a good start."
+                f"num_inference_steps must be a whole number from 1 to {most}; got "
+                f"{inputs.shown(steps)}. {4 if most < T else 25} is a good start."
             )
         if spacing == "leading":
             return (np.arange(steps)[::-1] * (T // steps) + (steps < T)).tolist()
@@ -238,6 +245,10 @@ class Schedule:
             return even[::-1][:steps].astype(int).tolist()
         if spacing == "trailing":
             return (np.arange(T, 0, -T / steps).round()[:steps].astype(int) - 1).tolist()
+        if spacing == "lcm":
+            taught = lcm_timesteps(T)
+            return taught[np.linspace(0, len(taught), steps, endpoint=False).astype(int)].tolist()
         raise ValueError(
-            f"Unknown spacing {spacing!r}: choose leading, linspace, linspace_open or trailing."
+            f"Unknown spacing {spacing!r}: choose leading, linspace, linspace_open, trailing or "
+            "lcm."
         )

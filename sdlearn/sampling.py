@@ -170,14 +170,49 @@ def dpm_solver(
         latents, older = update.prev_latents, x0
 
 
+def boundary(t: Any) -> tuple[Any, Any]:
+    """(c_skip, c_out): the shares in which a consistency function keeps its input and takes the
+    imagined picture, (1, 0) at t = 0 and all but (0, 1) from t = 20 up (Luo et al. 2023, with
+    sigma_data 0.5 and timesteps scaled by 10)."""
+    scaled, data = 10 * t, 0.5
+    return data**2 / (scaled**2 + data**2), scaled / (scaled**2 + data**2) ** 0.5
+
+
+def lcm(
+    predict: Predict,
+    latents: torch.Tensor,
+    schedule: Schedule,
+    timesteps: Sequence[int],
+    *,
+    noise: Callable[[], torch.Tensor],
+) -> Iterator[Update]:
+    """Few steps of a consistency model (Song et al. 2023, algorithm 1; Luo et al. 2023): jump to
+    the clean picture, then put fresh noise of the next level on it."""
+    for t, t_next in zip(timesteps, [*timesteps[1:], None], strict=True):
+        eps = predict(latents, t)
+        kept, new = boundary(t)
+        clean = kept * latents + new * x0_from_epsilon(latents, eps, schedule.alphas_cumprod[t])
+        prev = clean
+        if t_next is not None:
+            abar = schedule.alphas_cumprod[t_next]
+            prev = abar**0.5 * clean + (1 - abar) ** 0.5 * noise()
+        update = Update(t, latents, eps, clean, prev)
+        yield update
+        latents = update.prev_latents
+
+
 SAMPLERS: dict[str, Callable[..., Iterator[Update]]] = {
     "ddim": ddim,
     "ddpm": ddpm,
     "euler": euler,
     "dpm++": dpm_solver,
 }
+"""Those that any model can be sampled with."""
+EVERY = SAMPLERS | {"lcm": lcm}
+"""And the one for models that were taught to take few steps."""
 # diffusers' own spacing for each, as Stable Diffusion is set up
 SPACINGS = {"ddim": "leading", "ddpm": "leading", "euler": "linspace", "dpm++": "linspace_open"}
+SPACINGS["lcm"] = "lcm"
 
 # ------------------------------------------------------------------------------ the whole loop
 
@@ -238,9 +273,9 @@ def timesteps_of(pipe: Any, sampler: str, steps: int) -> list[float]:
         ValueError: for a sampler that does not exist, or a number of steps that it cannot take.
     """
     inputs.check_pipe(pipe, "scheduler")
-    if not isinstance(sampler, str) or sampler not in SAMPLERS:
+    if not isinstance(sampler, str) or sampler not in EVERY:
         raise ValueError(
-            f"Unknown sampler {inputs.shown(sampler)}: choose one of {', '.join(SAMPLERS)}."
+            f"Unknown sampler {inputs.shown(sampler)}: choose one of {', '.join(EVERY)}."
         )
     return Schedule.of(pipe).timesteps(SPACINGS[sampler], steps)
 
@@ -278,7 +313,12 @@ def _check_start(pipe: Any, latents: torch.Tensor | None, start: int, batch: int
         raise ValueError("latents hold nan or inf: start from finite numbers, such as noise.")
 
 
-def _check_guidance(guidance_scale: float, negative: list[str]) -> None:
+def _check_guidance(guidance_scale: float, negative: list[str], *, once: bool) -> None:
+    if once and (guidance_scale != 1 or any(negative)):
+        raise ValueError(
+            "This few-step model learnt its guidance: it runs once per step and takes "
+            "guidance_scale=1 and no negative prompt; load another model to choose them."
+        )
     try:
         inputs.number("guidance_scale", guidance_scale, -1000, 1000)
     except ValueError as error:
@@ -309,8 +349,7 @@ def _shipped_scheduler(pipe: Any) -> str:
 def _warn_of_scheduler(pipe: Any, sampler: str) -> None:
     """A scheduler that somebody put on the pipeline takes no part in our loop: say so."""
     own, put_on = _shipped_scheduler(pipe), type(pipe.scheduler).__name__
-    ours = {"DDIM": "ddim", "DDPM": "ddpm", "EulerDiscrete": "euler", "DPMSolverMultistep": "dpm++"}
-    meant = ours.get(put_on.removesuffix("Scheduler"))
+    meant = {theirs: name for name, theirs in hub.SAMPLERS.items()}.get(put_on)
     if put_on == own or meant == sampler:
         return
     say = f'say sampler="{meant}" for it' if meant else "choose by sampler= instead"
@@ -361,13 +400,13 @@ def _options(sampler: str, eta: float) -> dict[str, Any]:
             f"{sampler!r}."
         )
     options: dict[str, Any] = {"eta": eta} if sampler == "ddim" else {}
-    return options | {"noise": None} if sampler in ("ddim", "ddpm") else options
+    return options | {"noise": None} if sampler in ("ddim", "ddpm", "lcm") else options
 
 
 def _warn(pipe: Any, texts: list[str], chosen: hub.Defaults, *, from_noise: bool) -> None:
     """An empty prompt is warned of where nothing else says what the picture shall be."""
     negative, prompts = texts[: len(texts) // 2], texts[len(texts) // 2 :]
-    _check_guidance(chosen.guidance_scale, negative)
+    _check_guidance(chosen.guidance_scale, negative, once=hub.is_few_step(pipe))
     _warn_of_scheduler(pipe, chosen.sampler)
     for each in dict.fromkeys(prompts + negative):
         if each.strip() or (each in prompts and from_noise):
@@ -395,7 +434,7 @@ def sample_steps(
         prompt, negative_prompt: what the picture should show and what not; lists give a batch.
         num_inference_steps: 1 to the schedule's length (1000).
         guidance_scale: see :func:`guide`.
-        sampler: "ddim", "ddpm", "euler" or "dpm++".
+        sampler: "ddim", "ddpm", "euler", "dpm++", or "lcm" for a few-step model.
         seed: of all noise (see :func:`start_latents`); with None each run differs.
         generator: a CPU generator (or a list, one for each picture), instead of ``seed``.
         latents: (B, 4, h, w) to start from, instead of noise.
@@ -421,7 +460,7 @@ def sample_steps(
         latents = start_latents(pipe, len(texts) // 2, generator=generator)
     if "noise" in options:
         options["noise"] = partial(gaussian, latents.shape, generator)
-    run = partial(SAMPLERS[chosen.sampler], **options)
+    run = partial(EVERY[chosen.sampler], **options)
     way = (latents.cpu().float(), Schedule.of(pipe), timesteps[start:])
     return _guided(pipe, texts, chosen.guidance_scale, lambda predict: run(predict, *way), start)
 
@@ -440,9 +479,13 @@ def _guided(
     """The sampler that ``run`` makes of a guided prediction; ``texts`` are the negative prompts,
     then the prompts."""
     states = encode_prompt(pipe, texts)  # (2B, 77, D)
+    once = hub.is_few_step(pipe)  # guidance is folded in: no second run
     halves: list[torch.Tensor] = []
 
     def predict(x: torch.Tensor, t: float) -> torch.Tensor:
+        if once:
+            halves[:] = [predict_noise(pipe, x, t, states[len(x) :])] * 2
+            return halves[1]
         halves[:] = predict_noise(pipe, torch.cat([x, x]), t, states).chunk(2)
         return guide(halves[0], halves[1], guidance_scale)
 

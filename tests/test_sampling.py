@@ -93,6 +93,36 @@ def test_each_sampler_equals_diffusers(sampler, steps):
     )
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4, 8, 50])
+def test_lcm_equals_diffusers(steps):
+    """The same timesteps, and every step of diffusers' LCMScheduler; tolerance 1e-5. With one
+    generator for both, so that fresh noise is the same."""
+    x, scheduler = gauss(2, 4, 8, 8), models.build_scheduler("lcm")
+    scheduler.set_timesteps(steps)
+    timesteps = SCHEDULE.timesteps("lcm", steps)
+    assert timesteps == scheduler.timesteps.tolist()
+    ours = sampling.lcm(network, x, SCHEDULE, timesteps, noise=fresh(x.shape))
+    generator = torch.Generator().manual_seed(1)
+    for update, t in zip(ours, scheduler.timesteps, strict=True):
+        out = scheduler.step(network(x, t.item()), t, x, generator=generator)
+        torch.testing.assert_close(update.pred_original_sample, out.denoised, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(update.prev_latents, out.prev_sample, atol=1e-5, rtol=1e-5)
+        x = out.prev_sample
+
+
+def test_a_consistency_function_keeps_what_is_clean():
+    """c_skip and c_out at t = 0 are 1 and 0; elsewhere as diffusers has them."""
+    assert sampling.boundary(0) == (1, 0)
+    for t in (1, 19, 500, 999):
+        theirs = models.build_scheduler("lcm").get_scalings_for_boundary_condition_discrete(t)
+        assert sampling.boundary(t) == pytest.approx(theirs)
+
+
+def test_a_few_step_model_takes_no_more_steps_than_it_was_taught():
+    with pytest.raises(ValueError, match=r"from 1 to 50; got 51\. 4 is"):
+        SCHEDULE.timesteps("lcm", 51)
+
+
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
 def test_each_step_equals_diffusers(sampler):
     """DDIM and DDPM keep their latents in diffusers' own scaling, so every single step can be
@@ -437,6 +467,35 @@ def test_batches_equal_the_pipeline_and_single_pictures(pipe):
     each = latents_of(pipe, prompts, seed=[1, 2, 3], negative_prompt=["", "a tree", ""], **options)
     alone = latents_of(pipe, prompts[1], seed=2, negative_prompt="a tree", **options)
     torch.testing.assert_close(each[1:2], alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.fixture
+def few(pipe, monkeypatch):
+    """The minute pipeline as one that was taught to take few steps."""
+    monkeypatch.setattr(pipe, "defaults", hub.FEW_STEPS)
+    return pipe
+
+
+def test_a_few_step_model_equals_the_pipeline_and_runs_once_per_step(few, monkeypatch):
+    """Against StableDiffusionPipeline with LCMScheduler at guidance 1; 2e-5 of the latents'
+    scale. Each look of the U-Net sees one picture, not two."""
+    seen, predict = [], sampling.predict_noise
+    monkeypatch.setattr(
+        sampling,
+        "predict_noise",
+        lambda pipe, x, *rest: seen.append(len(x)) or predict(pipe, x, *rest),
+    )
+    ours = latents_of(few, PROMPT, seed=5)
+    theirs = pipeline_latents(few, "lcm", PROMPT, num_inference_steps=4, guidance_scale=1.0, seed=5)
+    torch.testing.assert_close(ours, theirs, atol=2e-5 * max(1.0, theirs.abs().max().item()),
+                               rtol=1e-5)  # fmt: skip
+    assert seen == [1] * 4
+
+
+@pytest.mark.parametrize("asked", [{"guidance_scale": 2}, {"negative_prompt": "a cat"}])
+def test_a_few_step_model_refuses_guidance_in_a_sentence(few, asked):
+    with pytest.raises(ValueError, match="learnt its guidance: it runs once per step"):
+        sampling.sample_steps(few, PROMPT, **asked)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

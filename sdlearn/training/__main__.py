@@ -1,4 +1,4 @@
-"""``python -m sdlearn.training {tokenizer,clip,vae,unet,judge,all} [--minutes M] ...``"""
+"""``python -m sdlearn.training {tokenizer,clip,vae,unet,judge,all,few-steps} [--minutes M] ...``"""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ STAGES = {
     "unet": "UNetSettings",
     "judge": "JudgeSettings",
 }
+MORE = {"few-steps": "FewStepsSettings"}  # made from a whole model
+EVERY_STAGE = STAGES | MORE
+
+
+def module_of(stage: str) -> Any:
+    """Where a stage lives."""
+    return import_module(f"sdlearn.training.{stage.replace('-', '_')}")
 
 
 def settings_for(stage: str, argv: list[str]) -> Any:
     """The settings of a stage from command-line arguments."""
-    cls = getattr(import_module(f"sdlearn.training.{stage}"), STAGES[stage])
+    cls = getattr(module_of(stage), EVERY_STAGE[stage])
     return parse(cls, argv, f"python -m sdlearn.training {stage}")
 
 
@@ -32,9 +39,9 @@ def to_go_on(argv: list[str]) -> str:
 
 def main(argv: list[str]) -> int:
     """Run one stage or all; 0 if it ended well."""
-    if not argv or argv[0] not in [*STAGES, "all"]:
+    if not argv or argv[0] not in [*EVERY_STAGE, "all"]:
         print(
-            f"usage: python -m sdlearn.training {{{','.join([*STAGES, 'all'])}}} [--minutes M] "
+            f"usage: python -m sdlearn.training {{{','.join([*STAGES, 'all', *MORE])}}} [--minutes M] "
             "[--out FOLDER] [--device D] [--resume]; --help after a stage lists its settings"
         )
         return 0 if argv and argv[0] in ("-h", "--help") else 2
@@ -42,8 +49,7 @@ def main(argv: list[str]) -> int:
     for stage in stages:
         settings = settings_for(stage, argv[1:])
         try:
-            train = getattr(import_module(f"sdlearn.training.{stage}"), f"train_{stage}")
-            train(settings)
+            getattr(module_of(stage), f"train_{stage.replace('-', '_')}")(settings)
         except KeyboardInterrupt:
             print(f"\nStopped. This goes on from the last checkpoint:\n{to_go_on(argv)}")
             return 130
