@@ -57,18 +57,26 @@ CLAIMS = [
         name="05.at_guidance_1_the_prompt_is_obeyed",
         sentence="At 1 it is obeyed already",
         cell="c052",
-        value="sum({(t.kind, t.colour) for t in s.things} == {('house', 'red')} "
-        "and s.time == 'night' for s in load_judge().look(by_scale[1]))",
-        low=2,
+        value="true[1]",
+        low=7,
     ),
     Claim(
         name="05.at_guidance_0_it_is_ignored",
         sentence="At 0 the prompt is ignored",
         cell="c052",
-        value="sum({(t.kind, t.colour) for t in s.things} == {('house', 'red')} "
-        "for s in load_judge().look(by_scale[0]))",
+        value="true[0]",
         high=1,
         any_weights="random weights draw no red house either",
+    ),
+    Claim(
+        name="05.few_steps_and_a_large_scale_fail",
+        sentence="Few steps and a large scale fail together",
+        cell="c046",
+        # more than either does alone
+        value="ch05.fidelity_of(table, 5, 'ddim', 2) - min("
+        "ch05.fidelity_of(table, 1, 'ddim', 2), ch05.fidelity_of(table, 5, 'ddim', 10))",
+        high=-30,
+        any_weights="read from what was measured beside the weights",
     ),
     Claim(
         name="05.not_at_night_calls_up_the_night",
