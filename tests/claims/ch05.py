@@ -29,7 +29,7 @@ CLAIMS = [
     ),
     Claim(
         name="05.settled_within_the_first_half",
-        sentence="within the first half of the walk one of them has won",
+        sentence="Within the first half of the walk one of them has won",
         cell="c017",
         value="settled[0.95]",
         high=13,
