@@ -1,4 +1,4 @@
-"""sdlearn: learn how Stable Diffusion works by running it. Start with notebooks/00_first_image.ipynb."""
+"""Learn how Stable Diffusion works by running it. Start with notebooks/00_first_image.ipynb."""
 
 _LAZY = {"load_pipeline": "hub", "sample": "sampling", "sample_steps": "sampling"}
 __all__ = list(_LAZY)

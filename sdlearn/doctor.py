@@ -17,7 +17,10 @@ from sdlearn import hub
 
 
 class Finding(NamedTuple):
-    """One line of the report: level is "OK", "NOTE" (works, but know this) or "PROBLEM" (mend this first)."""
+    """One line of the report.
+
+    Its level is "OK", "NOTE" (works, but know this) or "PROBLEM" (mend this first).
+    """
 
     level: str
     text: str

@@ -35,7 +35,7 @@ Images = Image.Image | list[Image.Image]
 # ------------------------------------------------------------------ image to image, inpainting
 
 
-def entry(strength: float, num_inference_steps: int) -> int:
+def skipped_steps(strength: float, num_inference_steps: int) -> int:
     """How many steps image to image skips, so that the last int(steps x strength) are left (Meng et
     al. 2022, "SDEdit").
 
@@ -69,7 +69,7 @@ class _Start:
         self.steps = own.num_inference_steps if self.steps is None else self.steps
         self.schedule = Schedule.of(pipe)
         self.timesteps = timesteps_of(pipe, self.sampler, self.steps)
-        self.index = entry(strength, self.steps)
+        self.index = skipped_steps(strength, self.steps)
         count = len(prompt) if isinstance(prompt, (list, tuple)) else 1
         self.generator = settings.get("generator")
         if self.generator is None:
@@ -244,6 +244,7 @@ def psnr_outside(a: Any, b: Any, mask: Any) -> float:
 # --------------------------------------------------------- inversion, the same noise told anew
 
 
+@inputs.own_keywords()
 def invert_steps(
     pipe: Any, image: Images, prompt: str | list[str], *, num_inference_steps: int = 50
 ) -> Iterator[torch.Tensor]:
@@ -283,6 +284,7 @@ def _inverted(pipe: Any, x: torch.Tensor, states: torch.Tensor, timesteps: list[
         yield x
 
 
+@inputs.own_keywords()
 def invert(
     pipe: Any, image: Images, prompt: str | list[str], *, num_inference_steps: int = 50
 ) -> torch.Tensor:
@@ -405,6 +407,7 @@ def _held(
 # -------------------------------------------------------------------------------------- walks
 
 
+@inputs.own_keywords()
 def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
     """From a (t = 0) to b (t = 1) along the arc between them, each picture of the batch (B, ...) as
     one long vector (Shoemake 1985).
@@ -436,6 +439,7 @@ def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
     return torch.where(bend > 1e-4, arc, torch.lerp(flat_a, flat_b, t)).view_as(a)
 
 
+@inputs.own_keywords()
 def walk(
     pipe: Any,
     prompts: tuple[str, str],

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from sdlearn import folders, inputs, memory
+from sdlearn import folders, inputs, memory, world
 from sdlearn.models import SAMPLERS, build_scheduler, quiet
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ LOCK = threading.RLock()
 schedulers and capturing layers hold state."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+# A tokenizer with no more pieces than this was trained on a picture-book world alone, and knows
+# each word of it as one piece; one trained on the web has seen nearly every word.
+WORLD_TOKENIZER = 5000
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 TESTED = {"torch": "2.13.0", "diffusers": "0.42.1", "transformers": "5.23.0"}
 
@@ -232,6 +235,7 @@ def _check_dtype(dtype: Any) -> None:
         raise TypeError(f"dtype must be one of {known}; got {inputs.shown(dtype)}.")
 
 
+@inputs.own_keywords(inputs.LOAD_NAMES)
 def load_pipeline(
     model: str | os.PathLike | None = None,
     *,
@@ -274,6 +278,17 @@ def load_pipeline(
         if folder != TINY_SD:
             size = card or measure_size(folder)
             plan = memory.ladder(memory.free(asked), asked.type, size, dtype)
+    return _loaded(folder, card, plan, asked, dtype)
+
+
+def _loaded(
+    folder: Path | None,
+    card: Model | None,
+    plan: list[memory.Measure],
+    asked: torch.device,
+    dtype: torch.dtype | None,
+) -> StableDiffusionPipeline:
+    """The pipeline, as the plan against short memory wants it; says what there is to say."""
     taken = {measure.name for measure in plan}
     if card or not taken <= {"whole"}:
         _tell(card.about if card else folder.name, asked.type, plan, card.note if card else "")
@@ -282,6 +297,12 @@ def load_pipeline(
     best = torch.float16 if asked.type == "cuda" or "half" in taken else torch.float32
     pipe = _from_folder(folder, dtype or best)
     pipe.defaults = card.defaults if card else read_defaults(folder)
+    if lacking := lacking_words(pipe):
+        print(
+            f"{folder} was trained on another picture-book world: {len(lacking)} words of this one "
+            f"it has never read ({', '.join(lacking[:4])}{', ...' * (len(lacking) > 4)}), so ask "
+            "for what its own captions held, or load 'tiny', which the chapters are written for."
+        )
     return memory.settle(pipe, asked, plan)
 
 
@@ -329,6 +350,17 @@ def save_lora(folder: str | os.PathLike, unet: Any) -> None:
 def is_few_step(pipe: Any) -> bool:
     """Whether the model was taught to take few steps: it runs once per step, without guidance."""
     return defaults_of(pipe).sampler == "lcm"
+
+
+def lacking_words(pipe: Any) -> list[str]:
+    """Words of our world that a model which was trained on a picture-book world has never read.
+
+    Empty for a model of this world, and for one trained on the web.
+    """
+    vocabulary = pipe.tokenizer.get_vocab()
+    words = [*world.KINDS, *world.COLOURS, *world.PLACES, *world.TIMES]
+    lacking = [word for word in words if f"{word}</w>" not in vocabulary]
+    return [] if len(vocabulary) > WORLD_TOKENIZER or len(lacking) == len(words) else lacking
 
 
 def _tell(name: str, kind: str, plan: list[memory.Measure], note: str) -> None:
@@ -585,8 +617,8 @@ def load_tokenizer(folder: str | os.PathLike = TINY_SD) -> CLIPTokenizer:
     path = _part(folder, "tokenizer")
     if not os.path.isdir(path):  # False too for a name that no file can have
         raise FileNotFoundError(
-            f"{inputs.shown(str(path))} does not exist: this model has no tokenizer. Tiny SD's is made by "
-            "`python -m sdlearn.training tokenizer`."
+            f"{inputs.shown(str(path))} does not exist: this model has no tokenizer. Tiny SD's is "
+            "made by `python -m sdlearn.training tokenizer`."
         )
     return CLIPTokenizer.from_pretrained(str(path), local_files_only=True)
 
@@ -616,8 +648,8 @@ def load_part(name: str, folder: str | os.PathLike = TINY_SD) -> torch.nn.Module
     path = _part(folder, name)
     if not os.path.isdir(path):  # False too for a name that no file can have
         raise FileNotFoundError(
-            f"{inputs.shown(str(path))} does not exist: this model has no part {name!r}. Tiny SD's parts are made by "
-            "`python -m sdlearn.training all`."
+            f"{inputs.shown(str(path))} does not exist: this model has no part {name!r}. Tiny SD's "
+            "parts are made by `python -m sdlearn.training all`."
         )
     try:
         part = classes[name].from_pretrained(

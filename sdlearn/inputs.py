@@ -6,16 +6,19 @@ Each function gives back what the package works with, or ends in one sentence th
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import io
 import math
 import os
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+F = TypeVar("F", bound=Callable)
 MAX_PIXELS = 100_000_000  # more than any camera's; opening it would fill the memory
 MAX_SEED = 2**63 - 1
 
@@ -349,15 +352,52 @@ OTHER_NAMES = {
 }
 
 
-def refuse_unknown(unknown: Iterable[str], known: Iterable[str], function: str) -> None:
-    """Stop at a keyword that a function does not have, and say what it is called here.
+# and of what loads a model
+LOAD_NAMES = {
+    "torch_dtype": "it is called dtype",
+    "device_map": "it is called device, and short memory is seen to without being asked",
+    "pretrained_model_name_or_path": "it is called model",
+    **dict.fromkeys(
+        ("variant", "revision", "use_safetensors"),
+        "half precision, the tested commit and safetensors are chosen by themselves",
+    ),
+    **dict.fromkeys(
+        ("safety_checker", "requires_safety_checker", "feature_extractor"), "none is loaded"
+    ),
+    **dict.fromkeys(
+        ("local_files_only", "cache_dir", "token"),
+        "set HF_HUB_OFFLINE, HF_HOME or HF_TOKEN in the environment",
+    ),
+    "trust_remote_code": "code that comes with a model is never run",
+    "scheduler": 'a sampler is chosen when sampling: sample(pipe, prompt, sampler="euler")',
+    **dict.fromkeys(
+        ("vae", "unet", "text_encoder", "tokenizer"),
+        "set it on what load_pipeline gives, such as pipe.unet = mine",
+    ),
+}
 
-    Raises:
-        TypeError: if there is one.
+
+def own_keywords(other_names: Mapping[str, str] = OTHER_NAMES) -> Callable[[F], F]:
+    """Make a function stop at a keyword that it does not have, and say what it is called here.
+
+    Args:
+        other_names: what other libraries say, and what to say instead.
     """
-    for name in unknown:
-        near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.75)
-        hint = OTHER_NAMES.get(name) or (
-            f"did you mean {near[0]}?" if near else f"it knows {', '.join(known)}"
-        )
-        raise TypeError(f"{function} has no {name}: {hint}{'' if hint.endswith('?') else '.'}")
+
+    def decorate(function: F) -> F:
+        known = list(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        def checked(*args: Any, **options: Any) -> Any:
+            for name in options.keys() - set(known):
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+                hint = other_names.get(name) or (
+                    f"did you mean {near[0]}?" if near else f"it knows {', '.join(known)}"
+                )
+                end = "" if hint.endswith("?") else "."
+                raise TypeError(f"{function.__name__} has no {name}: {hint}{end}")
+            return function(*args, **options)
+
+        return cast(F, checked)
+
+    return decorate

@@ -9,7 +9,6 @@ editing.py).
 
 from __future__ import annotations
 
-import inspect
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -293,7 +292,8 @@ def _check_start(pipe: Any, latents: torch.Tensor | None, start: int, batch: int
     channels = pipe.unet.config.in_channels
     if isinstance(start, bool) or not isinstance(start, int) or not 0 <= start < steps:
         raise ValueError(
-            f"start must be from 0 to {steps - 1} (one step must be left); got {inputs.shown(start)}."
+            f"start must be from 0 to {steps - 1} (one step must be left); "
+            f"got {inputs.shown(start)}."
         )
     if start and latents is None:
         raise ValueError(
@@ -413,6 +413,7 @@ def _warn(pipe: Any, texts: list[str], chosen: hub.Defaults, *, from_noise: bool
             check_prompt(pipe, each)
 
 
+@inputs.own_keywords()
 def sample_steps(
     pipe: Any,
     prompt: str | list[str],
@@ -426,7 +427,6 @@ def sample_steps(
     latents: torch.Tensor | None = None,
     start: int = 0,
     eta: float = 0.0,
-    **unknown: Any,
 ) -> Iterator[SampleStep]:
     """Denoise step by step, guided by a prompt. What is None is the model's own (hub.defaults_of).
 
@@ -448,7 +448,6 @@ def sample_steps(
     Raises:
         ValueError, TypeError: one sentence that says what to do.
     """
-    inputs.refuse_unknown(unknown, _KNOWN, "sample_steps")
     texts = _texts(pipe, prompt, negative_prompt)
     chosen = _chosen(pipe, guidance_scale, sampler, num_inference_steps)
     timesteps = timesteps_of(pipe, chosen.sampler, chosen.num_inference_steps)
@@ -463,9 +462,6 @@ def sample_steps(
     run = partial(EVERY[chosen.sampler], **options)
     way = (latents.cpu().float(), Schedule.of(pipe), timesteps[start:])
     return _guided(pipe, texts, chosen.guidance_scale, lambda predict: run(predict, *way), start)
-
-
-_KNOWN = [name for name in inspect.signature(sample_steps).parameters if name != "unknown"]
 
 
 @torch.no_grad()

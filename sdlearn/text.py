@@ -17,10 +17,6 @@ import torch
 
 from sdlearn import hub, inputs, world
 
-# A tokenizer with no more pieces than this was trained on the picture-book world alone, and knows
-# each word of it as one piece; one trained on the web has seen nearly every word.
-WORLD_TOKENIZER = 5000
-
 
 def _ids(pipe: Any, prompt: str) -> list[int]:
     tokenizer = pipe.tokenizer
@@ -84,7 +80,7 @@ def _caption_words(*lists: tuple[str, ...]) -> frozenset[str]:
 def known_words(pipe: Any) -> frozenset[str]:
     """The words that the model's captions held: those of the world that its tokenizer has as one
     piece. Empty for a model trained on the web, which has seen nearly every word."""
-    if len(pipe.tokenizer) > WORLD_TOKENIZER:
+    if len(pipe.tokenizer) > hub.WORLD_TOKENIZER:
         return frozenset()
     lists = (world.KINDS, world.COLOURS, world.PLACES, world.TIMES, world.POSITIONS)
     vocabulary = pipe.tokenizer.get_vocab()

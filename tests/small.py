@@ -6,7 +6,8 @@ from sdlearn import hub, models
 
 
 def random_pipeline(seed: int = 0, width: int = 32):
-    """A minute pipeline with random weights for tests: 32-pixel pictures, four VAE stages, Tiny SD's tokenizer if it is there."""
+    """A minute pipeline with random weights for tests: 32-pixel pictures, four VAE stages, Tiny
+    SD's tokenizer if it is there."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
     with torch.random.fork_rng():

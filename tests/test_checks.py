@@ -1,6 +1,8 @@
-"""Exercise checks: a gap is a gap, every solution passes, every typical wrong answer is turned away with a hint that keeps the secret.
+"""Exercise checks: a gap is a gap, every solution passes, every typical wrong answer is turned
+away with a hint that keeps the secret.
 
-CASES holds one line an exercise: its solution, and wrong answers as learners give them. The notebooks in notebooks/solutions/ hold the same solutions.
+CASES holds one line an exercise: its solution, and wrong answers as learners give them. The
+notebooks in notebooks/solutions/ hold the same solutions.
 """
 
 import re
@@ -32,7 +34,7 @@ class Case(NamedTuple):
 
 CASES: dict[str, Case] = {}
 
-# ---------------------------------------------------------------------------- cases, by chapter (each appends its own)
+# --------------------------------------------------------- cases, by chapter (each appends its own)
 
 _four = [np.random.default_rng(i).integers(0, 255, (8, 8, 3), dtype=np.uint8) for i in range(4)]
 CASES |= {
@@ -247,7 +249,8 @@ CASES |= {
 
 
 def _walk(levels, order: int = 1, looks: int = 1):
-    """A sampler in units of sigma: Euler, or with the slope of the step before (order 2); `levels` gives the sigmas."""
+    """A sampler in units of sigma: Euler, or with the slope of the step before (order 2); `levels`
+    gives the sigmas."""
 
     def sampler(predict, x):
         abar = noising.make_alphas_cumprod()
@@ -397,7 +400,7 @@ CASES |= {
 }
 
 
-# ------------------------------------------------------------------------------------------------- all the exercises
+# -------------------------------------------------------------------------------- all the exercises
 
 
 def test_every_exercise_has_a_case_and_every_case_an_exercise():
@@ -429,7 +432,7 @@ def test_exercise(id):
         assert verdict_of(id, lambda *args, **kwargs: None).state == "gap"
 
 
-# -------------------------------------------------------------------------------------------------------- the engine
+# --------------------------------------------------------------------------------------- the engine
 
 
 @pytest.fixture()
@@ -515,9 +518,8 @@ def test_an_error_of_the_learner_is_one_sentence(registry):
     def broken(x):
         raise KeyError("abar\nsecond line")
 
-    assert (
-        verdict_of("90.2", broken).text
-        == "90.2: not yet; your code stopped with KeyError: 'abar\\nsecond line'. Think of both ends."
+    assert verdict_of("90.2", broken).text == (
+        "90.2: not yet; your code stopped with KeyError: 'abar\\nsecond line'. Think of both ends."
     )
     assert verdict_of("90.2", lambda x: x.no_such_thing).text.startswith(
         "90.2: not yet; your code stopped with AttributeError: "
@@ -587,7 +589,7 @@ def test_close():
     )
 
 
-# ------------------------------------------------------------------------- what answers can do to us
+# ------------------------------------------------------------------------ what answers can do to us
 
 
 def without_end(x):

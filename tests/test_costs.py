@@ -1,4 +1,5 @@
-"""Counting what a picture costs: the counter against arithmetic done by hand, the networks against their published sizes."""
+"""Counting what a picture costs: the counter against arithmetic done by hand, the networks against
+their published sizes."""
 
 import json
 import tomllib
@@ -13,7 +14,8 @@ from sdlearn import costs, models
 
 
 def test_operations_of_a_convolution_and_a_matrix():
-    """Two operations for each multiplication with its addition: 2 x outputs x inputs of each, exactly."""
+    """Two operations for each multiplication with its addition: 2 x outputs x inputs of each,
+    exactly."""
     conv, x = (
         nn.Conv2d(8, 16, 3, padding=1, device="meta"),
         torch.empty(2, 8, 20, 20, device="meta"),
@@ -37,7 +39,8 @@ def test_attention_is_counted():
 
 @pytest.mark.slow
 def test_the_networks_have_their_published_sizes():
-    """Stable Diffusion 1.5: 859,520,964 and 49,490,199 parameters; ADM's are written a little differently in diffusers: 554 M and 559 M within 8 %."""
+    """Stable Diffusion 1.5: 859,520,964 and 49,490,199 parameters; ADM's are written a little
+    differently in diffusers: 554 M and 559 M within 8 %."""
     size = {
         name: sum(p.numel() for p in costs.network(name).parameters())
         for name in ("SD 1.5", "SD 1.5 decoder", "ADM 256", "ADM 512")
@@ -52,7 +55,8 @@ def test_the_networks_have_their_published_sizes():
 
 
 def test_every_way_is_wired():
-    """Each stage accepts what it is given; super-resolution reads a picture of a quarter of the side, latents are an eighth."""
+    """Each stage accepts what it is given; super-resolution reads a picture of a quarter of the
+    side, latents are an eighth."""
     for side, ways in costs.WAYS.items():
         assert list(ways) == ["pixels", "small + super-resolution", "latents"]
         assert ways["pixels"][0].side == side and ways["small + super-resolution"][-1].side == side
@@ -79,7 +83,8 @@ def test_an_unknown_network_gets_a_sentence():
 
 
 def test_the_counted_network_is_the_one_that_runs():
-    """Operations on the meta device equal those of a real run (attention computed plainly there, so on a net without it); shapes agree too."""
+    """Operations on the meta device equal those of a real run (attention computed plainly there, so
+    on a net without it); shapes agree too."""
     real, counted = costs.network("small 32", "cpu", torch.float32), costs.network("small 32")
     assert [p.shape for p in real.parameters()] == [p.shape for p in counted.parameters()]
     with torch.inference_mode():

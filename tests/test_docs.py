@@ -187,7 +187,8 @@ def test_rubric_adds_up():
 
 
 def test_no_figure_depends_on_the_weights():
-    """Such figures change when the model does: they stand in docs/measured.md, written by a command."""
+    """Such figures change when the model does: they stand in docs/measured.md, written by a
+    command."""
     own = re.sub(r"<!-- load:start -->.*?<!-- load:end -->", "", TEXT, flags=re.DOTALL)
     assert not re.findall(r"\d\s?(?:%|dB\b)", own)
     measured = (DOCS / "measured.md").read_text(encoding="utf-8")

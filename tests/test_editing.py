@@ -64,10 +64,10 @@ def test_entry_formula(pipe, steps):
     for strength in (i / 100 for i in range(101)):
         if int(steps * strength) < 1:
             with pytest.raises(ValueError, match=r"strength must be from .* to 1"):
-                editing.entry(strength, steps)
+                editing.skipped_steps(strength, steps)
         else:
             timesteps, left = reference.get_timesteps(steps, strength, "cpu")
-            start = editing.entry(strength, steps)
+            start = editing.skipped_steps(strength, steps)
             assert start == steps - left
             assert sampling.timesteps_of(pipe, "ddim", steps)[start:] == timesteps.tolist()
 

@@ -66,7 +66,7 @@ def test_training_learns_a_field():
         x = torch.randn(256, 2)
         return ((net(x, torch.rand(256)) + x) ** 2).mean()
 
-    losses = field.train(net, loss, 200)
+    losses = field.train_field(net, loss, 200)
     assert len(losses) == 200 and losses[0] > 0.5 and np.mean(losses[-20:]) < 0.01
 
 

@@ -1,4 +1,5 @@
-"""Finding, loading, saving and refusing models. Nothing here may reach the network: the sockets are blocked."""
+"""Finding, loading, saving and refusing models. Nothing here may reach the network: the sockets are
+blocked."""
 
 import json
 import pickle
@@ -14,7 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from small import random_pipeline
 
-from sdlearn import hub, models, sampling
+from sdlearn import hub, models, sampling, text, world
+from sdlearn.training.tokenizer import merges_of
 
 PARTS = ("vae", "unet", "text_encoder")
 
@@ -29,7 +31,7 @@ def folder(model_folder, tmp_path):
     return Path(shutil.copytree(model_folder, tmp_path / "model"))
 
 
-# ------------------------------------------------------------------------------------------------------- where a model is
+# --------------------------------------------------------------------------------- where a model is
 
 
 def test_resolve_order(tmp_path, monkeypatch):
@@ -100,7 +102,7 @@ def test_a_hub_id_without_network_gets_one_sentence(tmp_path, monkeypatch):
     assert "nobody/nothing-of-this-name" in str(caught.value) and "\n" not in str(caught.value)
 
 
-# -------------------------------------------------------------------------------------------------------- loading a folder
+# --------------------------------------------------------------------------------- loading a folder
 
 
 def test_a_saved_pipeline_loads_and_makes_the_same_picture(pipe, model_folder, tmp_path):
@@ -183,7 +185,8 @@ def test_tokenizer_is_loaded_alone(pipe, model_folder):
 
 
 def test_parts_are_saved_and_loaded(pipe, tmp_path):
-    """`save` writes parts one by one, in half precision; together they are a pipeline, also for transformers 4, which needs the prefix on the text tower's keys."""
+    """`save` writes parts one by one, in half precision; together they are a pipeline, also for
+    transformers 4, which needs the prefix on the text tower's keys."""
     small = {
         "hidden_size": 32,
         "intermediate_size": 64,
@@ -216,7 +219,7 @@ def test_parts_are_saved_and_loaded(pipe, tmp_path):
     assert len(sampling.sample(loaded, "a red house", num_inference_steps=1, seed=0)) == 1
 
 
-# --------------------------------------------------------------------------------------------------------- refusing a folder
+# -------------------------------------------------------------------------------- refusing a folder
 
 
 def refused(folder, error, sentence):
@@ -322,11 +325,47 @@ def test_weights_of_another_model(folder):
     refused(folder, ValueError, "its files do not fit together")
 
 
-# --------------------------------------------------------------------------------- how a model is best sampled
+def test_a_model_of_another_picture_book_world_is_told_apart(pipe, tmp_path, capsys):
+    """The first edition's Tiny SD had half of these things: it loads, and one sentence says so."""
+    base, _ = models.byte_vocabulary()
+    merges = merges_of([" ".join([*world.KINDS[:10], *world.COLOURS])], 500)
+    pieces = dict.fromkeys([*base, *map("".join, merges)])
+    tokenizer = models.build_tokenizer({piece: i for i, piece in enumerate(pieces)}, merges)
+    assert len(tokenizer) <= pipe.text_encoder.config.vocab_size
+    other = models.build_pipeline(pipe.vae, pipe.text_encoder, tokenizer, pipe.unet)
+    other.save_pretrained(tmp_path / "first")
+    loaded = hub.load_pipeline(tmp_path / "first", device="cpu")
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and "was trained on another picture-book world: " in said
+    assert world.KINDS[10] in said and "'tiny'" in said
+    assert text.unknown_words(loaded, f"a {world.COLOURS[0]} {world.KINDS[0]}") == []
+    assert text.unknown_words(loaded, f"a {world.KINDS[10]}") == [world.KINDS[10]]
+    hub.load_pipeline(hub.TINY_SD)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("torch_dtype", "it is called dtype"),
+        ("safety_checker", "none is loaded"),
+        ("trust_remote_code", "never run"),
+        ("scheduler", "when sampling"),
+        ("devise", "did you mean device"),
+        ("banana", "it knows model, device, dtype"),
+    ],
+)
+def test_loading_with_other_libraries_keywords_gets_a_sentence(name, hint):
+    with pytest.raises(TypeError, match=f"load_pipeline has no {name}: .*{hint}"):
+        hub.load_pipeline("tiny", **{name: None})
+
+
+# ---------------------------------------------------------------------- how a model is best sampled
 
 
 def test_defaults_come_with_the_model(pipe, folder, monkeypatch):
-    """Beside the weights, or from the table; what says nothing is sampled as Stable Diffusion is."""
+    """Beside the weights, or from the table; what says nothing is sampled as Stable Diffusion
+    is."""
     assert hub.defaults_of(hub.load_pipeline(folder, device="cpu")) == hub.STABLE_DIFFUSION
     own = hub.Defaults(2.0, "dpm++", 5)
     hub.write_defaults(folder, own)
@@ -357,7 +396,7 @@ def test_defaults_that_make_no_sense(folder, text):
     refused(folder, ValueError, r"defaults\.json must hold a guidance_scale")
 
 
-# -------------------------------------------------------------------------------------------------------------- what is built
+# ------------------------------------------------------------------------------------ what is built
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm", "euler", "dpm++"])
@@ -391,7 +430,8 @@ def test_random_pipeline_is_the_same_each_time_and_leaves_the_seed_alone():
 
 
 def test_tiny_sd_has_the_shape_it_claims():
-    """The configuration alone, without trained weights: 48 numbers in, 1 number out; 77 tokens; Stable Diffusion's schedule."""
+    """The configuration alone, without trained weights: 48 numbers in, 1 number out; 77 tokens;
+    Stable Diffusion's schedule."""
     vae, unet = models.build_vae(), models.build_unet()
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
     side = vae.config.sample_size // factor
@@ -419,9 +459,11 @@ def test_versions_name_what_is_installed():
 
 
 def test_import_is_light():
-    """`import sdlearn` loads neither diffusers nor transformers nor the training code; its names arrive when they are asked for."""
+    """`import sdlearn` loads neither diffusers nor transformers nor the training code; its names
+    arrive when they are asked for."""
     code = """import sys, sdlearn
-print(sorted(m for m in ('torch', 'diffusers', 'transformers', 'sdlearn.training') if m in sys.modules))
+heavy = ('torch', 'diffusers', 'transformers', 'sdlearn.training')
+print(sorted(m for m in heavy if m in sys.modules))
 from sdlearn import load_pipeline, sample, sample_steps
 print('diffusers' in sys.modules or 'transformers' in sys.modules)"""
     out = subprocess.run(

@@ -241,6 +241,10 @@ def test_other_libraries_keywords_get_ours(pipe, name):
     if name != "image":
         with pytest.raises(TypeError, match=f"has no {name}"):
             editing.img2img(pipe, SCENE, "a house", **{name: 3})
+    for act in (editing.invert, editing.invert_steps, editing.walk, editing.slerp):
+        if name != "image":
+            with pytest.raises(TypeError, match=f"{act.__name__} has no {name}: "):
+                act(pipe, **{name: 3})
 
 
 def test_what_a_function_sets_itself_is_refused(pipe):

@@ -267,8 +267,8 @@ def test_beliefs_are_sums_of_the_posterior():
 
 
 def test_recognition_is_certain_without_noise_and_chance_without_picture():
-    """16 scenes of two questions (2 and 8 answers), 15 noises each: all right at the first timestep,
-    exactly 1/16, 1/2 and 1/8 where alpha-bar is 0."""
+    """16 scenes of two questions (2 and 8 answers), 15 noises each: all right at the first
+    timestep, exactly 1/16, 1/2 and 1/8 where alpha-bar is 0."""
     facts = [(i % 2, i // 2) for i in range(16)]
     agree = {
         q: torch.tensor([[float(a[i] == b[i]) for b in facts] for a in facts])

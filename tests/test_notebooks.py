@@ -361,7 +361,8 @@ def test_notebook_that_is_not_there_gets_a_sentence(tmp_path, monkeypatch, capsy
 
 
 def names_read(code: types.CodeType) -> set[str]:
-    """Names of the notebook that a piece of code looks up when it runs, inner functions included."""
+    """Names of the notebook that a piece of code looks up when it runs, inner functions
+    included."""
     inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
     own = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     return own.union(*map(names_read, inner))

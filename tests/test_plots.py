@@ -1,4 +1,5 @@
-"""Figures: what they promise to readers (alt text, exact pixels, colours that mean something) and to threads (no shared state)."""
+"""Figures: what they promise to readers (alt text, exact pixels, colours that mean something) and
+to threads (no shared state)."""
 
 import base64
 import io
@@ -36,7 +37,8 @@ def pixels(figure) -> np.ndarray:
 
 
 def test_import_touches_no_model_and_no_pyplot():
-    code = "import sys, sdlearn.plots; print([m for m in ('torch', 'diffusers', 'transformers', 'matplotlib.pyplot') if m in sys.modules])"
+    heavy = ("torch", "diffusers", "transformers", "matplotlib.pyplot")
+    code = f"import sys, sdlearn.plots; print([m for m in {heavy} if m in sys.modules])"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -239,7 +239,7 @@ def test_notes_are_one_a_kind_and_suggest_only_words_of_the_world(pipe):
 
 
 def test_a_model_trained_on_the_web_gets_no_notes_on_words(pipe, monkeypatch):
-    monkeypatch.setattr(text, "WORLD_TOKENIZER", 10)
+    monkeypatch.setattr(hub, "WORLD_TOKENIZER", 10)
     assert text.prompt_notes(pipe, "two zeppelins without a (moon:1.5)") == []
     assert text.unknown_words(pipe, "a zeppelin") == []
 

@@ -1,6 +1,8 @@
-"""The controls without a browser: at their least, largest and default value, after a rapid sweep, and from another thread.
+"""The controls without a browser: at their least, largest and default value, after a rapid sweep,
+and from another thread.
 
-A browser-side link is not followed here (tests/browser does that); here its two ends and the pages it switches are checked.
+A browser-side link is not followed here (tests/browser does that); here its two ends and the pages
+it switches are checked.
 """
 
 import html
@@ -50,7 +52,8 @@ def live_picture():
 
 
 def in_thread(act):
-    """Do it as a widget callback does in JupyterLab, in a thread of its own; what it raises is raised here."""
+    """Do it as a widget callback does in JupyterLab, in a thread of its own; what it raises is
+    raised here."""
     problems = []
 
     def run():
@@ -72,7 +75,8 @@ def deck_of(control) -> W.Tab:
 
 
 def assert_linked(control: W.Widget, source: W.Widget, deck: W.Tab):
-    """There is a browser-side link from the slider's index to the page shown, and both ends agree now."""
+    """There is a browser-side link from the slider's index to the page shown, and both ends agree
+    now."""
     assert any(
         link.source == (source, "index") and link.target == (deck, "selected_index")
         for link in control.links
@@ -80,7 +84,7 @@ def assert_linked(control: W.Widget, source: W.Widget, deck: W.Tab):
     assert deck.selected_index == source.index and "sd-frames" in deck._dom_classes
 
 
-# ---------------------------------------------------------------------------------------------------- frames, one axis
+# --------------------------------------------------------------------------------- frames, one axis
 
 
 @pytest.mark.parametrize("value", [0, 11, 5])
@@ -148,7 +152,7 @@ def test_frame_scrubber_says_what_is_missing(frames, labels):
         FrameScrubber(frames, labels)
 
 
-# --------------------------------------------------------------------------------------------------- frames, two axes
+# --------------------------------------------------------------------------------- frames, two axes
 
 
 @pytest.mark.parametrize("make", [grid_scrubber, attention_overlay])
@@ -204,7 +208,7 @@ def test_grid_says_what_is_missing(frames, rows):
         GridScrubber(frames, rows, list("abcd"))
 
 
-# ------------------------------------------------------------------------------------------------------- live pictures
+# ------------------------------------------------------------------------------------ live pictures
 
 
 @pytest.mark.parametrize("t", [0, 11, 5])
@@ -333,7 +337,7 @@ def test_live_picture_takes_figures_and_an_alt_function():
     ] == ["0.5", "1.25"]
 
 
-# ----------------------------------------------------------------------------------------------------------- all of it
+# ---------------------------------------------------------------------------------------- all of it
 
 
 def test_no_state_is_shared_between_controls():

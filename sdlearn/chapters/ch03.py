@@ -258,17 +258,6 @@ def train(
             return
 
 
-@torch.no_grad()
-def ddim(predict, latents, steps, alphas_cumprod):
-    timesteps = [round(len(alphas_cumprod) * (1 - i / steps)) - 1 for i in range(steps)]  # falling
-    abar = [*alphas_cumprod[timesteps], torch.tensor(1.0)]  # rising; at the end: all picture
-    for i, t in enumerate(timesteps):
-        noise_pred = predict(latents, t)
-        x0 = (latents - (1 - abar[i]) ** 0.5 * noise_pred) / abar[i] ** 0.5
-        latents = abar[i + 1] ** 0.5 * x0 + (1 - abar[i + 1]) ** 0.5 * noise_pred
-    return latents
-
-
 # ------------------------------------------------------------------------------------ the exercises
 
 

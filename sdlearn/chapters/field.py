@@ -124,7 +124,7 @@ class FieldNet(nn.Module):
         return self.rest(self.first(seen) + self.of_label(label))
 
 
-def train(
+def train_field(
     net: nn.Module, loss: Callable[[], torch.Tensor], steps: int = 1500, *, lr: float = 6e-3
 ) -> list[float]:
     """Train `net` in place on what `loss()` gives at each step: a fresh batch each time.

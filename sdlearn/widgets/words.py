@@ -18,14 +18,15 @@ from sdlearn.judge import load_judge
 
 def chips(pipe: Any) -> dict[str, list[str]]:
     """Words to click, by what they are; empty for a model that knows more than this world."""
-    if not text.known_words(pipe):
+    if not (known := text.known_words(pipe)):
         return {}
     lists = dict(Things=world.KINDS, Colors=world.COLOURS)
     lists |= dict(Places=world.PLACES, Times=world.TIMES)
     made = {name: [str(word) for word in words] for name, words in lists.items()}
     made["Places"] = [world.PLACE_WORDS[word][0] for word in world.PLACES]
     made["Times"] = [world.TIME_WORDS[word][0] for word in world.TIMES]
-    return made | {"Positions": list(world.POSITION_WORDS.values())}
+    made["Positions"] = list(world.POSITION_WORDS.values())
+    return {name: [w for w in words if known.issuperset(w.split())] for name, words in made.items()}
 
 
 def random_prompt(rng: np.random.Generator) -> str:

@@ -43,7 +43,8 @@ CLAIMS = [
     ),
     Claim(
         name="04.pictures_moved_by_words_get_the_color",
-        sentence="after training they take a picture to the right color at least eight times in ten",
+        sentence="after training they take a picture to the right color at least eight times "
+        "in ten",
         cell="c51",
         value="score['trained', 'pictures'][0]",
         low=0.8,
