@@ -41,8 +41,9 @@ def main(argv: list[str]) -> int:
     """Run one stage or all; 0 if it ended well."""
     if not argv or argv[0] not in [*EVERY_STAGE, "all"]:
         print(
-            f"usage: python -m sdlearn.training {{{','.join([*STAGES, 'all', *MORE])}}} [--minutes M] "
-            "[--out FOLDER] [--device D] [--resume]; --help after a stage lists its settings"
+            f"usage: python -m sdlearn.training {{{','.join([*STAGES, 'all', *MORE])}}} "
+            "[--minutes M] [--out FOLDER] [--device D] [--resume]; --help after a stage lists its "
+            "settings"
         )
         return 0 if argv and argv[0] in ("-h", "--help") else 2
     stages = [*STAGES] if argv[0] == "all" else [argv[0]]
