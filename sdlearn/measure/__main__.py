@@ -1,4 +1,4 @@
-"""``python -m sdlearn.measure {evaluate,grid,edits} [--model FOLDER] [--out FOLDER] ...``"""
+"""``python -m sdlearn.measure {evaluate,grid,edits,race} [--model FOLDER] [--out FOLDER] ...``"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ MEASUREMENTS = {
     "evaluate": ("EvaluateSettings", "evaluate"),
     "grid": ("GridSettings", "measure_grid"),
     "edits": ("EditsSettings", "measure_edits"),
+    "race": ("RaceMeasurement", "measure_race"),
 }
 
 

@@ -1,4 +1,4 @@
-"""``python -m sdlearn.training {tokenizer,clip,vae,unet,judge,all,few-steps} [--minutes M] ...``"""
+"""``python -m sdlearn.training {tokenizer,clip,vae,unet,judge,all,few-steps,race} ...``"""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ STAGES = {
     "unet": "UNetSettings",
     "judge": "JudgeSettings",
 }
-MORE = {"few-steps": "FewStepsSettings"}  # made from a whole model
+# made from a whole model
+MORE = {"few-steps": "FewStepsSettings", "race": "RaceSettings"}
 EVERY_STAGE = STAGES | MORE
 
 
