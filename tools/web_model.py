@@ -46,7 +46,6 @@ CHECKS = (
     ("a yellow cat and a blue boat by the sea at sunset", 7, "dpm++"),
     ("an Ünknown zebra's 3 balloons", 2**32 - 1, "euler"),
 )
-SCRIPT_BYTES = 1_500_000  # of a file, in one of the scripts that a page from a disk loads
 MAX_BYTES = 26_000_000  # sent before the first picture
 MADE_OF = (".py", ".json", ".safetensors")  # files of the package that the page depends on
 TOLERANCE = 1  # levels of 255 by which a pixel may differ from the notebook's
@@ -451,21 +450,13 @@ def compare(folder: Path, pipe, checks: tuple = CHECKS, steps: int = 4) -> list[
 
 
 def pack(folder: Path, name: str, data: bytes, **about) -> dict:
-    """Write one file as gzip and as scripts; what the page must know of it."""
+    """Write one file as gzip and as a script; what the page must know of it."""
     packed = gzip.compress(data, 9, mtime=0)
     digest = hashlib.sha256(packed).hexdigest()[:12]
     (folder / f"{name}.bin").write_bytes(packed)  # .gz would be unpacked on the way by some servers
-    pieces = [packed[at : at + SCRIPT_BYTES] for at in range(0, len(packed), SCRIPT_BYTES)]
-    for number, piece in enumerate(pieces):
-        script = f'globalThis.tinySD = "{base64.b64encode(piece).decode()}";\n'
-        (folder / f"{name}.{number}.js").write_text(script, encoding="ascii")
-    return {
-        "name": name,
-        "bytes": len(packed),
-        "scripts": len(pieces),
-        "hash": digest,
-        **about,
-    }
+    script = f'(globalThis.tinySD ??= {{}})["{name}"] = "{base64.b64encode(packed).decode()}";\n'
+    (folder / f"{name}.js").write_text(script, encoding="ascii")
+    return {"name": name, "bytes": len(packed), "hash": digest, **about}
 
 
 def export(folder: Path, model: str | os.PathLike | None = None) -> dict:

@@ -9,21 +9,18 @@ const local = location.protocol === 'file:';
 const unpack = (blob) =>
   new Response(blob.stream().pipeThrough(new DecompressionStream('gzip'))).arrayBuffer();
 
-async function fromScripts({ name, scripts }) {
-  const parts = []; // in pieces, so that the text of one is gone before the next comes
-  for (let i = 0; i < scripts; i++) {
-    const script = document.createElement('script');
-    await new Promise((resolve, reject) => {
-      script.onload = resolve;
-      script.onerror = () => reject(new Error(`${name}.${i}.js is not beside this page`));
-      script.src = `${name}.${i}.js`;
-      document.head.append(script);
-    });
-    script.remove();
-    parts.push(await (await fetch(`data:;base64,${globalThis.tinySD}`)).arrayBuffer());
-    globalThis.tinySD = null;
-  }
-  return new Blob(parts);
+async function fromScript({ name }) {
+  const script = document.createElement('script');
+  await new Promise((resolve, reject) => {
+    script.onload = resolve;
+    script.onerror = () => reject(new Error(`${name}.js is not beside this page`));
+    script.src = `${name}.js`;
+    document.head.append(script);
+  });
+  script.remove();
+  const text = globalThis.tinySD[name];
+  delete globalThis.tinySD[name];
+  return (await fetch(`data:;base64,${text}`)).blob();
 }
 
 async function fromServer({ name, bytes, hash }, tell) {
@@ -49,7 +46,7 @@ async function fromServer({ name, bytes, hash }, tell) {
 
 /** One file, unpacked. @param {{name, bytes, hash}} file @param {(bytes: number) => void} tell */
 export async function load(file, tell = () => {}) {
-  const blob = await (local ? fromScripts(file) : fromServer(file, tell));
+  const blob = await (local ? fromScript(file) : fromServer(file, tell));
   tell(file.bytes);
   return unpack(blob);
 }
