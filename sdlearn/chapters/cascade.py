@@ -20,14 +20,13 @@ from torch.nn import functional
 from sdlearn import folders, hub, inputs, models, noising, sampling
 from sdlearn.compression import to_images
 from sdlearn.noising import Schedule
-from sdlearn.prediction import epsilon_from_v, predict_noise, x0_from_epsilon
 from sdlearn.text import encode_prompt
 
 RACE = Path(__file__).parents[1] / "race"  # the shipped networks
-MOST_NOISE = 400  # the noisiest timestep that the enlarging network met on its small pictures
+MOST_NOISE = 100  # the noisiest timestep that the enlarging network met on its small pictures
 STEPS = {"pixels": 12, "small": 12, "upscale": 6}
 GUIDANCE = 2.0
-NOISE_LEVEL = 100  # timestep of the noise put on the small picture before it is enlarged
+NOISE_LEVEL = 20  # timestep of the noise put on the small picture before it is enlarged
 
 # The race of chapter 07: three U-Nets on pixels that are told the same words as Tiny SD's. The wide
 # stages are narrow, because each of their pixels costs; attention stands at sides of 16 and less.
@@ -119,10 +118,15 @@ def schedule_of(name: str) -> torch.Tensor:
 
 
 class Denoiser(NamedTuple):
-    """A U-Net with its schedule and nothing else: what :func:`prediction.predict_noise` needs."""
+    """A U-Net with its schedule and nothing else."""
 
     unet: Any
     scheduler: Any
+
+    @property
+    def schedule(self) -> Schedule:
+        """The levels of noise; what is predicted of them is :func:`imagine`'s affair."""
+        return Schedule(self.scheduler.alphas_cumprod)
 
 
 def load_denoiser(folder: str | os.PathLike) -> Denoiser:
@@ -142,13 +146,15 @@ def load_denoiser(folder: str | os.PathLike) -> Denoiser:
     return Denoiser(unet, models.build_scheduler(**told))
 
 
-def save_denoiser(folder: str | os.PathLike, unet: Any, alphas_cumprod: torch.Tensor) -> None:
-    """Write a U-Net that predicts the velocity as fp16 safetensors, with its schedule beside it."""
+def save_denoiser(
+    folder: str | os.PathLike, unet: Any, alphas_cumprod: torch.Tensor, prediction_type: str
+) -> None:
+    """Write a U-Net as fp16 safetensors, with its schedule and what it predicts beside it."""
     models.quiet()
     copy.deepcopy(unet).half().save_pretrained(Path(folder) / "unet")
     before = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
     scheduler = models.build_scheduler(
-        prediction_type="v_prediction",
+        prediction_type=prediction_type,
         beta_schedule="linear",
         trained_betas=(1 - alphas_cumprod.double() / before.double()).tolist(),
         timestep_spacing="trailing",
@@ -190,13 +196,37 @@ def load_race(folder: str | os.PathLike = RACE) -> Race:
 # --------------------------------------------------------------------------------- the samplers
 
 
-def within_range(
-    x: torch.Tensor, noise_pred: torch.Tensor, abar: float | torch.Tensor
+@torch.no_grad()
+def imagine(
+    net: Denoiser,
+    x: torch.Tensor,
+    t: float,
+    states: torch.Tensor | None = None,
+    *,
+    beside: torch.Tensor | None = None,
+    level: int = 0,
 ) -> torch.Tensor:
-    """The noise prediction whose imagined picture has no pixel beyond -1 and 1: pixels, unlike
+    """The clean picture (B, 3, side, side) that a network on pixels sees in the noisy ``x``.
+
+    Networks here are trained to say the picture, not its noise (Li and He 2025, "Back to basics").
+
+    Args:
+        states: (B, 77, D) what the text encoder made of the words.
+        beside: the enlarged small picture, for the network that enlarges: it says what is to be
+            added to it.
+        level: the timestep of the noise on it.
+    """
+    told = torch.full((len(x),), level)
+    seen = x if beside is None else torch.cat([x, beside], 1)
+    with hub.LOCK:
+        said = net.unet(seen, t, encoder_hidden_states=states, class_labels=told).sample
+    return said if beside is None else said + beside
+
+
+def noise_of(x: torch.Tensor, x0: torch.Tensor, abar: float | torch.Tensor) -> torch.Tensor:
+    """The noise in ``x`` where the clean picture is ``x0``, cut off at -1 and 1: pixels, unlike
     latents, have an end (Saharia et al. 2022, "Imagen", section 2.3, static thresholding)."""
-    x0 = x0_from_epsilon(x, noise_pred, abar).clamp(-1, 1)
-    return (x - abar**0.5 * x0) / (1 - abar) ** 0.5
+    return (x - abar**0.5 * x0.clamp(-1, 1)) / (1 - abar) ** 0.5
 
 
 @torch.no_grad()
@@ -223,15 +253,15 @@ def pixel_steps(
     """
     prompts = list(prompt) if isinstance(prompt, (list, tuple)) else [prompt]
     scale = inputs.number("guidance_scale", guidance_scale, -1000, 1000)
-    schedule, side = Schedule.of(net), net.unet.config.sample_size
+    schedule, side = net.schedule, net.unet.config.sample_size
     timesteps = schedule.timesteps("linspace_open", steps)
     states = encode_prompt(pipe, [""] * len(prompts) + prompts)
     noise = sampling.generators_of(seed, len(prompts))
     x = sampling.gaussian((len(prompts), 3, side, side), noise)
 
     def predict(x: torch.Tensor, t: float) -> torch.Tensor:
-        without, told = predict_noise(net, torch.cat([x, x]), t, states).chunk(2)
-        return within_range(x, sampling.guide(without, told, scale), schedule.abar_at(t))
+        without, told = imagine(net, torch.cat([x, x]), t, states).chunk(2)
+        return noise_of(x, sampling.guide(without, told, scale), schedule.abar_at(t))
 
     yield from sampling.dpm_solver(predict, x, schedule, timesteps)
 
@@ -252,7 +282,7 @@ def upscale_steps(
         small: (B, 3, 32, 32) pixels between -1 and 1.
         steps: of DPM-Solver++(2M).
         noise_level: timestep of the noise put on the small picture first, 0 to
-            :data:`MOST_NOISE`: more lets the network invent more.
+            :data:`MOST_NOISE`.
         seed: of all noise.
 
     Raises:
@@ -268,18 +298,13 @@ def upscale_steps(
             f"cascade.shrink(pixels, {wanted}) makes them."
         )
     level = inputs.whole("noise_level", noise_level, 0, MOST_NOISE)
-    schedule, generator = Schedule.of(net), sampling.generators_of(seed, len(small))
+    schedule, generator = net.schedule, sampling.generators_of(seed, len(small))
     timesteps = schedule.timesteps("linspace_open", steps)
     beside = noisy_and_enlarged(small, sampling.gaussian(small.shape, generator), level, side)
-    levels = torch.full((len(small),), level)
 
     def predict(x: torch.Tensor, t: float) -> torch.Tensor:
-        with hub.LOCK:
-            v = net.unet(
-                torch.cat([x, beside], 1), t, encoder_hidden_states=None, class_labels=levels
-            ).sample
-        abar = schedule.abar_at(t)
-        return within_range(x, epsilon_from_v(x, v, abar), abar)
+        x0 = imagine(net, x, t, beside=beside, level=level)
+        return noise_of(x, x0, schedule.abar_at(t))
 
     x = sampling.gaussian((len(small), 3, side, side), generator)
     yield from sampling.dpm_solver(predict, x, schedule, timesteps)
