@@ -29,17 +29,24 @@ def machine(shapes: dict[str, tuple[int, ...]], sizes: dict[str, float]) -> Figu
     _box(ax, 62, 29, f"U-Net\n{sizes['unet']:.1f} M", _NETWORK)
     _box(ax, 62, 7, "scheduler\na plain rule", _RULE)
     _box(ax, 88, 7, f"VAE decoder\n(VAE {sizes['vae']:.1f} M)", _NETWORK, width=16)
-    ax.text(8, 36.6, "“a red house ...”", ha="center", va="top", fontsize=9.5, style="italic")
+    ax.text(8, 36.6, "your sentence", ha="center", va="top", fontsize=9.5, style="italic")
+    _arrow(ax, (8, 35), (8, 33.4))
     _arrow(ax, (15, 29), (23.8, 29), f"ids\n{said['ids']}", (19.4, 30.2))
     _arrow(ax, (40.2, 29), (53.8, 29), f"words\n{said['words']}", (47, 30.2))
     _arrow(ax, (65.5, 24.6), (65.5, 11.4), f"noise\n{said['noise']}", (74.3, 16))
     _arrow(ax, (58.5, 11.4), (58.5, 24.6), f"latents\n{said['latents']}", (49.6, 16))
     look = dict(ha="center", va="center", fontsize=9)
-    ax.text(62, 17.7, "each\nstep $t$", color=COLOURS[1], weight="bold", **look)
-    _arrow(ax, (33, 7), (53.8, 7), "start: random noise", (42, 8))
-    _arrow(ax, (70.2, 7), (79.2, 7), "after the\nlast step", (74.8, 8))
-    _arrow(ax, (88, 11.4), (88, 24))
-    ax.text(88, 26.5, f"pixels\n{said['pixels']}", **look)
+    ax.text(62, 17.7, "each\nstep", color=COLOURS[1], weight="bold", **look)
+    _arrow(ax, (77, 29), (70.2, 29), "timestep $t$", (78, 30))
+    _arrow(ax, (38, 13), (58.2, 13), "start: random noise", (28, 12))
+    _arrow(ax, (70.2, 7), (79.2, 7), "after the\nlast step:\nlatents", (74.8, 8))
+    _arrow(ax, (88, 11.4), (88, 19))
+    look = dict(ha="center", va="center", fontsize=9)
+    for y, face, what in ((9, _NETWORK, "a network: trained"), (3, _RULE, "a plain rule")):
+        ax.add_patch(FancyBboxPatch((3, y - 1.2), 3, 2.4, boxstyle="round,pad=0.2", facecolor=face,
+                                    edgecolor="0.3"))  # fmt: skip
+        ax.text(8.5, y, what, ha="left", va="center", fontsize=9)
+    ax.text(88, 21.5, f"pixels\n{said['pixels']}", **look)
     fig.alt = (
         f"The map of the machine. Sentence to tokens {said['ids']}; text encoder to "
         f"{said['words']}; U-Net and scheduler in a loop over latents {said['latents']}; "
