@@ -337,7 +337,7 @@ class KeepAttention(AttentionRecorder):
         return torch.cat([weights[:-count], torch.where(self.kept.to(old.device), moved, new)])
 
 
-def retell(
+def prompt_to_prompt(
     pipe: Any,
     prompt: str | list[str],
     new_prompt: str | list[str],

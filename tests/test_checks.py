@@ -349,6 +349,38 @@ def _step(x, eps, here, there):
     return there**0.5 * (x - (1 - here) ** 0.5 * eps) / here**0.5 + (1 - there) ** 0.5 * eps
 
 
+def _enter(skip, power=0.5):
+    def enter(z, noise, alphas_cumprod, timesteps, strength):
+        start = skip(len(timesteps), strength)
+        a = alphas_cumprod[timesteps[start]]
+        return start, a**power * z + (1 - a) ** power * noise
+
+    return enter
+
+
+def _strip(mask, by):
+    mask.paste(255, (mask.width - by, 0, *mask.size))
+
+
+def _room(way=-1, paint=_strip):
+    def make_room(picture, by):
+        moved, mask = Image.new("RGB", picture.size), Image.new("L", picture.size)
+        moved.paste(picture, (way * by, 0))
+        paint(mask, by)
+        return moved, mask
+
+    return make_room
+
+
+def _look_twice(join):
+    def second_look(predict, x, t, here, there):
+        first = predict(x, t)
+        second = predict(_step(x, first, here, there), t)
+        return join(x, first, second, lambda x, eps: _step(x, eps, here, there))
+
+    return second_look
+
+
 _before, _after, _mask = (
     Image.new("RGB", (32, 32), "green"),
     Image.new("RGB", (32, 32), "green"),
@@ -359,32 +391,36 @@ _after.paste("red", (18, 4, 30, 28))
 _white = Image.new("L", (32, 32), 255)
 CASES |= {
     "06.1": Case(
-        lambda strength, steps: steps - int(steps * strength),
+        _enter(lambda n, strength: n - int(n * strength)),
         [
-            lambda s, n: int(n * s),
-            lambda s, n: n - round(n * s + 0.4),
-            lambda s, n: n - n * s,
-            lambda s, n: int(n * (1 - s)),
-            lambda s, n: n,
+            lambda z, noise, abar, ts, s: (  # as it stands in the chapter
+                int(len(ts) * s),
+                abar[ts[int(len(ts) * s)]] * z + (1 - abar[ts[int(len(ts) * s)]]) * noise,
+            ),
+            _enter(lambda n, strength: int(n * strength)),
+            _enter(lambda n, strength: int(n * (1 - strength))),
+            _enter(lambda n, strength: n - int(n * strength), 1),
+            _enter(lambda n, strength: max(n - int(n * strength), 1)),
         ],
     ),
     "06.2": Case(
-        lambda imagined, known, mask: mask * imagined + (1 - mask) * known,
+        _room(),
         [
-            lambda i, k, m: m * k + (1 - m) * i,
-            lambda i, k, m: m * i + k,
-            lambda i, k, m: (i + k) / 2,
-            lambda i, k, m: m * i,
-            lambda i, k, m: i,
+            _room(way=1),
+            _room(paint=lambda mask, by: mask.paste(255, (0, 0, mask.width - by, mask.height))),
+            _room(paint=lambda mask, by: mask.paste(255, (0, 0, *mask.size))),
+            _room(paint=lambda mask, by: None),
+            lambda picture, by: (picture, Image.new("L", picture.size)),
+            lambda picture, by: (picture.crop((by, 0, *picture.size)), picture),
         ],
     ),
     "06.3": Case(
-        _step,
+        _look_twice(lambda x, first, second, step: step(x, second)),
         [
-            lambda x, eps, here, there: there**0.5 * x + (1 - there) ** 0.5 * eps,
-            lambda x, eps, here, there: _step(x, eps, there, there),
-            lambda x, eps, here, there: _step(x, eps, there, here),
-            lambda x, eps, here, there: (x - (1 - here) ** 0.5 * eps) / here**0.5,
+            _look_twice(lambda x, first, second, step: step(x, first)),
+            _look_twice(lambda x, first, second, step: step(step(x, first), second)),
+            _look_twice(lambda x, first, second, step: step(x, (first + second) / 2)),
+            _look_twice(lambda x, first, second, step: second),
         ],
     ),
     "06.4": Case(

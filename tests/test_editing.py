@@ -311,7 +311,7 @@ def test_inverts_batches(pipe):
     close(both[1:], editing.invert(pipe, scene(1), OTHER, num_inference_steps=3))
 
 
-# --------------------------------------------------------------------------------------- re-telling
+# --------------------------------------------------------------------------------------- prompt to prompt
 
 
 def test_shared_words(pipe):
@@ -330,7 +330,7 @@ def test_shared_words(pipe):
 
 
 def test_kept_attention_formula():
-    """A shared word's column comes from the old telling (Hertz et al. 2022), a new word keeps its
+    """A shared word's column comes from the old prompt (Hertz et al. 2022), a new word keeps its
     own, and the halves without prompt are left alone."""
     weights = torch.rand(8, 3, 5, 4).softmax(
         -1
@@ -356,44 +356,48 @@ def test_nothing_kept_is_plain_sampling(pipe):
     options = {"num_inference_steps": 4, "guidance_scale": 3.0}
     start = sampling.start_latents(pipe, 1, seed=2)
     plain = sampling.sample(pipe, [PROMPT, OTHER], latents=torch.cat([start, start]), **options)
-    before, after = editing.retell(pipe, PROMPT, OTHER, keep=0, seed=2, **options)
-    kept_before, kept_after = editing.retell(pipe, PROMPT, OTHER, keep=1, seed=2, **options)
+    before, after = editing.prompt_to_prompt(pipe, PROMPT, OTHER, keep=0, seed=2, **options)
+    kept_before, kept_after = editing.prompt_to_prompt(
+        pipe, PROMPT, OTHER, keep=1, seed=2, **options
+    )
     for ours, theirs in ((before, plain[:1]), (after, plain[1:]), (kept_before, plain[:1])):
         assert np.abs(np.asarray(ours[0], int) - np.asarray(theirs[0], int)).max() <= 2
     assert not np.array_equal(np.asarray(kept_after[0]), np.asarray(after[0]))
 
 
 def test_the_same_words_told_twice_are_the_same_picture(pipe):
-    before, after = editing.retell(pipe, PROMPT, PROMPT, keep=0.5, seed=2, num_inference_steps=4)
+    before, after = editing.prompt_to_prompt(
+        pipe, PROMPT, PROMPT, keep=0.5, seed=2, num_inference_steps=4
+    )
     assert np.abs(np.asarray(before[0], int) - np.asarray(after[0], int)).max() <= 1
 
 
 def test_a_retold_picture_is_held_on_its_path(pipe):
-    """The first telling of a picture that exists ends at the autoencoder's copy of it, at any
+    """The old prompt's picture of one that exists ends at the autoencoder's copy of it, at any
     guidance; the processors are put back."""
     processors = pipe.unet.attn_processors
     path = list(editing.invert_steps(pipe, scene(), PROMPT, num_inference_steps=4))
-    before, after = editing.retell(
+    before, after = editing.prompt_to_prompt(
         pipe, PROMPT, OTHER, path=path, num_inference_steps=4, guidance_scale=7.0
     )
     latents = compression.encode_image(pipe, scene())
     copy = compression.decode_latents(pipe, torch.cat([latents, latents]))[
         0
-    ]  # two at once, as the tellings are: some processors round one alone otherwise
+    ]  # two at once, as the two prompts are: some processors round one alone otherwise
     assert np.array_equal(np.asarray(before[0]), np.asarray(copy)) and not np.array_equal(
         np.asarray(after[0]), np.asarray(copy)
     )
     assert pipe.unet.attn_processors == processors
 
 
-def test_retells_batches(pipe):
+def test_prompt_to_prompt_takes_batches(pipe):
     path = list(
         editing.invert_steps(pipe, [scene(0), scene(1)], [PROMPT, OTHER], num_inference_steps=3)
     )
-    _, both = editing.retell(
+    _, both = editing.prompt_to_prompt(
         pipe, [PROMPT, OTHER], [OTHER, PROMPT], path=path, num_inference_steps=3
     )
-    _, alone = editing.retell(
+    _, alone = editing.prompt_to_prompt(
         pipe, OTHER, PROMPT, path=[p[1:] for p in path], num_inference_steps=3
     )
     assert np.abs(np.asarray(both[1], int) - np.asarray(alone[0], int)).max() <= 2
@@ -489,7 +493,7 @@ def test_works_in_another_thread_with_gradients_on(pipe):
             editing.img2img(pipe, scene(), PROMPT, seed=1, **options)
             editing.inpaint(pipe, scene(), right_half(), PROMPT, seed=1, **options)
             path = list(editing.invert_steps(pipe, scene(), PROMPT, **options))
-            editing.retell(pipe, PROMPT, OTHER, path=path, **options)
+            editing.prompt_to_prompt(pipe, PROMPT, OTHER, path=path, **options)
             editing.walk(pipe, (PROMPT, OTHER), (1, 2), 2, **options)
             done.append(path[-1].numpy())
         except Exception as error:
@@ -559,9 +563,14 @@ def test_x0_of_an_inverted_path_is_the_picture(pipe):
             lambda pipe: editing.invert(pipe, scene(), PROMPT, num_inference_steps=0),
             "whole number from 1 to 1000; got 0",
         ),
-        (lambda pipe: editing.retell(pipe, [PROMPT], [OTHER, OTHER]), "1 prompts and 2 new ones"),
         (
-            lambda pipe: editing.retell(pipe, PROMPT, OTHER, path=[torch.zeros(1, 4, 8, 8)] * 4),
+            lambda pipe: editing.prompt_to_prompt(pipe, [PROMPT], [OTHER, OTHER]),
+            "1 prompts and 2 new ones",
+        ),
+        (
+            lambda pipe: editing.prompt_to_prompt(
+                pipe, PROMPT, OTHER, path=[torch.zeros(1, 4, 8, 8)] * 4
+            ),
             "The path has 3 steps and the sampling 25",
         ),
         (lambda pipe: editing.save_gif([], "none.gif"), "at least one picture"),

@@ -252,7 +252,7 @@ def test_what_a_function_sets_itself_is_refused(pipe):
     with pytest.raises(TypeError, match="sets latents itself: leave it out"):
         editing.img2img(pipe, SCENE, "a house", latents=latents)
     with pytest.raises(TypeError, match="sets latents itself"):
-        editing.retell(pipe, "a house", "a cat", latents=latents)
+        editing.prompt_to_prompt(pipe, "a house", "a cat", latents=latents)
 
 
 @pytest.mark.parametrize("wrong", [None, "a house", 3, SimpleNamespace(unet=1, vae=2)])
@@ -280,7 +280,7 @@ BAD_CALLS = {
         "whole number from 1 to 1000; got 0",
     ),
     "invert": (lambda p: editing.invert(p, [SCENE] * 3, ["a"] * 2), "3 pictures for 2 prompts"),
-    "keep": (lambda p: editing.retell(p, "a", "b", keep=2), "keep must be from 0 to 1"),
+    "keep": (lambda p: editing.prompt_to_prompt(p, "a", "b", keep=2), "keep must be from 0 to 1"),
     "strength": (lambda p: editing.img2img(p, SCENE, "a", strength="0.6"), "finite number"),
     "guidance": (lambda p: sampling.sample(p, "a", guidance_scale="5"), "finite number; got '5'"),
     "guidance, vast": (lambda p: sampling.sample(p, "a", guidance_scale=1e30), "from -1000 to"),

@@ -53,87 +53,105 @@ def entry(
 
 @exercise(
     "06.1",
-    hint="How many steps are run? The others are skipped.",
-    right="The more is skipped, the more of the picture is left.",
+    hint="Two faults. Which steps are run when the strength is small: the first or the last ones? "
+    "And abar is a variance, not an amount.",
+    right="Now the loop goes on from there as if it had come that far by itself.",
 )
 def _(answer):
-    yield answer(1.0, 25) == 0, "Strength 1 runs all the steps: how many are skipped?"
+    import torch
+
+    abar, timesteps = torch.linspace(0.99, 0.01, 100), list(range(90, -1, -10))
+    z, noise = torch.randn(2, 1, 4, 8, 8)
+    start, got = answer(z, noise, abar, timesteps, 0.3)
     yield (
-        answer(0.2, 25) != 5,
-        "That is how many steps are run; the loop begins with the noisiest, and those are "
-        "the ones to skip.",
+        start != 3,
+        "3 of 10 steps are run at strength 0.3. The loop begins with the noisiest: those are the "
+        "ones to skip.",
     )
+    yield start == 7, f"At strength 0.3 of 10 steps, {start} are skipped; how many should be run?"
     yield (
-        answer(0.2, 25) == 20 and answer(0.6, 50) == 20,
-        "Run the given share of the steps, skip the rest.",
-    )
-    yield (
-        answer(0.5, 25) == 13 and answer(0.79, 10) == 3 and isinstance(answer(0.5, 25), int),
+        answer(z, noise, abar, timesteps, 0.37)[0] == 7,
         "Whole steps only: what is left over of a step is not run.",
+    )
+    yield answer(z, noise, abar, timesteps, 1.0)[0] == 0, "Strength 1 skips no step."
+    a = abar[timesteps[7]]
+    yield (
+        not close(got, a * z + (1 - a) * noise),
+        "The right steps now. But picture and noise are mixed by the roots of abar and 1 - abar.",
+    )
+    yield (
+        close(got, a**0.5 * z + (1 - a) ** 0.5 * noise),
+        "What enters must have exactly as much noise as belongs to the first step that is run.",
     )
 
 
 @exercise(
     "06.2",
-    hint="Two products and a sum: which part is kept where the mask is 0?",
-    right="Three lines of code, and a model that was never trained for it can repaint.",
+    hint="Make an empty picture and paste the old one into it, `by` pixels further left; "
+    "`PIL.Image.new(mode, size)` and `.paste(what, box)` do both.",
+    right="The model continues the picture beyond its edge.",
 )
 def _(answer):
-    import torch
+    from PIL import Image
 
-    imagined, known = torch.randn(2, 1, 4, 8, 8)
-    mask = (torch.rand(1, 1, 8, 8) < 0.5).float()
-    want = mask * imagined + (1 - mask) * known
-    got = answer(imagined, known, mask)
+    old = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    moved, mask = answer(Image.fromarray(old), 8)
+    yield moved.size == mask.size == (32, 24), "Both need the size of the old picture."
+    new, white = np.asarray(moved.convert("RGB")), np.asarray(mask.convert("L"))
+    yield not (new[:, 8:] == old[:, :-8]).all(), "The picture moved to the right, not to the left."
+    yield (new[:, :-8] == old[:, 8:]).all(), "Every pixel stands `by` pixels further left."
     yield (
-        not close(got, mask * known + (1 - mask) * imagined),
-        "The other way round: white, 1, is what shall be repainted.",
+        not (white[:, :-8] == 255).all(),
+        "The other way round: white is repainted, and that is the strip on the right.",
     )
-    yield (
-        close(answer(imagined, known, torch.ones_like(mask)), imagined),
-        "Where the mask is 1 everywhere, only what was imagined must be left.",
-    )
-    yield (
-        close(got, want),
-        "Where the mask is 0, the picture's own noised latents must stand, unchanged.",
-    )
+    yield (white[:, -8:] == 255).all(), "The freed strip on the right must be white, 255."
+    yield (white[:, :-8] == 0).all(), "What has moved must be kept: the mask is black, 0, there."
 
 
 @exercise(
     "06.3",
-    hint=(
-        "Imagine the clean picture from the level where you are, then add the same noise for "
-        "the level where you go."
-    ),
-    right="DDIM does not mind which way it goes.",
+    hint="Three lines: a step from x with the noise asked at x, the noise asked where that step "
+    "landed, a step from x with it. The step is the formula of section 4.",
+    right="Twice the looks, and the picture comes back far more exactly.",
 )
 def _(answer):
     import torch
 
-    x0, eps = torch.randn(2, 1, 4, 8, 8)
-    here, there = torch.tensor(0.8), torch.tensor(0.5)
-    x = here**0.5 * x0 + (1 - here) ** 0.5 * eps
-    got = answer(x, eps, here, there)
+    looks = []
+
+    def predict(x, t):
+        looks.append(t)
+        return torch.tanh(x) + 0.1 * x
+
+    def step(x, eps):
+        return there**0.5 * (x - (1 - here) ** 0.5 * eps) / here**0.5 + (1 - there) ** 0.5 * eps
+
+    x, here, there = torch.randn(1, 4, 8, 8), torch.tensor(0.8), torch.tensor(0.5)
+    first = step(x, predict(x, 7))
+    again = predict(first, 7)
+    looks.clear()
+    got = answer(predict, x.clone(), 7, here, there)
+    yield not close(got, first), "That is one look. Ask again where it landed."
     yield (
-        not close(got, there**0.5 * x + (1 - there) ** 0.5 * eps),
-        "That takes x for a clean picture, but it carries noise already: take that away first.",
+        not close(got, step(first, again)),
+        "That takes two steps, one after the other: the second one starts at x again.",
     )
     yield (
-        not close(got, x),
-        "Nothing has changed: the noise in x is that of the level where you are, not of "
-        "the one where you go.",
+        not close(got, step(x, (predict(x, 7) + again) / 2)),
+        "That averages the two looks. Here the second one alone is used: it was asked at the level "
+        "where the way back will ask.",
     )
+    yield looks[:2] == [7, 7], "Both times the network is asked at the timestep t."
     yield (
-        close(answer(x, eps, here, here), x),
-        "Going nowhere (both levels equal) must change nothing.",
+        close(got, step(x, again)),
+        "Imagine the clean picture from level `here`, then put the same noise back for `there`.",
     )
-    yield close(got, there**0.5 * x0 + (1 - there) ** 0.5 * eps), None
 
 
 @exercise(
     "06.4",
     hint="Give (picture before, mask, picture after), all PIL images of one size.",
-    right="What the words could not do is as telling as what they could.",
+    right="What the words could not do matters as much as what they could.",
 )
 def _(answer):
     before, mask, after = (np.asarray(image.convert("RGB"), dtype=float) for image in answer)

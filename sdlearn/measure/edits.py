@@ -31,7 +31,7 @@ class EditsSettings(Measurement):
     scenes: int = 100
     steps: int = 25
     guidance_scale: float | None = None  # None takes the model's default
-    keep: float = 0.8  # share of the steps in which a re-telling keeps the first one's attention
+    keep: float = 0.8  # share of the steps in which the new prompt keeps the first one's attention
     batch: int = 20
 
 
@@ -121,7 +121,7 @@ def tell_anew(edits: Edits, part: list[tuple[int, world.Scene]]) -> None:
     steps = edits.options["num_inference_steps"]
     path = list(editing.invert_steps(edits.pipe, full, prompts, num_inference_steps=steps))
     for name, keep in (("told_plainly", 0.0), ("retold", edits.keep)):
-        before, after = editing.retell(
+        before, after = editing.prompt_to_prompt(
             edits.pipe, prompts, new, path=path, keep=keep, **edits.options
         )
         edits.look(name, after, goal)
