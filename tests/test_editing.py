@@ -311,7 +311,7 @@ def test_inverts_batches(pipe):
     close(both[1:], editing.invert(pipe, scene(1), OTHER, num_inference_steps=3))
 
 
-# ---------------------------------------------------------------------------------- prompt to prompt
+# -------------------------------------------------------------------------------- prompt to prompt
 
 
 def test_shared_words(pipe):
