@@ -86,7 +86,7 @@ def test_chapter_has_all_a_teacher_needs(chapter):
         section.split("**Quiz**")[1],
     )
     beliefs = re.findall(r"^\d\. \*[^*]+\*.+$", wrong, re.MULTILINE)
-    assert len(beliefs) in (3, 4)
+    assert len(beliefs) == 3
     for belief in beliefs:
         assert re.search(rf"\[{chapter}, “", belief), f"no cell of this chapter corrects: {belief}"
     questions = re.findall(

@@ -34,6 +34,13 @@ def as_text(bits: np.ndarray) -> str:
     return "".join(str(int(b)) for b in bits.ravel())
 
 
+def test_the_drawing_is_called_what_it_is():
+    control = MaskCanvas(PICTURE, word="shape")
+    assert control.face.status.startswith("The shape covers 50% of the picture")
+    with pytest.raises(ValueError, match="This shape has"):
+        control.value = np.zeros((1, 1))
+
+
 def test_at_its_default():
     control = mask_canvas()
     assert np.array_equal(control.value, rectangle(slice(1, 3), slice(2, 6)))

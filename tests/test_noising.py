@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sdlearn import models, noising
+from sdlearn.chapters import ch02
 from sdlearn.noising import (
     Schedule,
     add_noise,
@@ -371,6 +372,33 @@ def test_the_loss_of_the_notebook_is_least_at_the_average_noise():
     assert losses[1] < min(losses[0.9], losses[1.1]) and losses[0] == pytest.approx(1, abs=0.1)
 
 
+def test_small_world_holds_every_scene_once():
+    facts, pictures = ch02.small_world(["snow", "sea"], ["red"], ["cat", "duck"])
+    assert len(facts) == len(set(facts)) == len(pictures) == 12
+    assert facts[0][1:] == ("snow", "red", "cat") and {fact[1] for fact in facts} == {"snow", "sea"}
+    assert len({picture.tobytes() for picture in pictures}) == 12
+
+
+def test_moved_compares_scenes_that_differ_in_one_fact():
+    """Four scenes in a plane: time moves them by 3, place by 4; pairs that differ in both, 5 apart,
+    are left out."""
+    facts = [("day", "sea"), ("day", "snow"), ("night", "sea"), ("night", "snow")]
+    agree = ch02.agreement(facts, ["time", "place"])
+    worlds = [torch.tensor([[0.0, 0], [0, 4], [3, 0], [3, 4]])]
+    assert ch02.moved(worlds, agree, "time").tolist() == pytest.approx([3])
+    assert ch02.moved(worlds, agree, "place").tolist() == pytest.approx([4])
+    along = ch02.from_to(worlds[0][:2], worlds[0][2:])
+    torch.testing.assert_close(along, torch.tensor([1.0, 0.0]))
+
+
+def test_deciding_share_counts_the_steps_between_lost_and_sure():
+    """Recognised 90 % at abar 0.5 and 20 % at abar 0.1: of a schedule that falls evenly from 1 to 0
+    two fifths lie between; a pure end does not disturb."""
+    abar = torch.linspace(1, 0, 1001)[1:]
+    share = ch02.deciding_share(abar, torch.tensor([0.5, 0.1]), [0.9, 0.2])
+    assert share == pytest.approx(0.4, abs=2e-3)
+
+
 # -------------------------------------------------------------------------- the end of the schedule
 
 
@@ -439,7 +467,7 @@ MISTAKES = {
     "steps": (lambda: Schedule.named().timesteps("leading", 0), "whole number from 1 to 1000"),
     "spacing": (
         lambda: Schedule.named().timesteps("even", 5),
-        "Unknown spacing 'even': choose leading, linspace, linspace_open or trailing.",
+        "Unknown spacing 'even': choose leading, linspace, linspace_open, trailing or lcm.",
     ),
     "shares": (lambda: Schedule(torch.full((9,), math.nan)), "shares from 0 to 1"),
     "prediction": (

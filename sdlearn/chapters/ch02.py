@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
-from matplotlib.figure import Figure
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
 
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from sdlearn import compression, world
 from sdlearn.checks import close, exercise
-from sdlearn.plots import COLOURS, DASHES, DPI, Numbers, Picture, figure, picture, to_array
+from sdlearn.plots import COLOURS, DASHES, DPI, Numbers, Picture, figure, grid, picture, to_array
 
 
 def histograms(
@@ -115,6 +122,81 @@ def beliefs(
     return fig
 
 
+def example() -> Image.Image:
+    """A red house on the left and a yellow balloon on the right in a meadow by day."""
+    things = (world.Thing("house", "red", "left"), world.Thing("balloon", "yellow", "right"))
+    return world.draw(world.Scene(things, "meadow", "day"), seed=2)
+
+
+def stages(walks: dict[str, list[torch.Tensor]], stops: Sequence[int]) -> Figure:
+    """Named walks, (1, 3, H, W) at each of `stops`: a row each, with its first and last spread."""
+    rows = [compression.to_images(torch.cat(walk)) for walk in walks.values()]
+    spreads = [f"std {walk[0].std():.2f} to {walk[-1].std():.2f}" for walk in walks.values()]
+    labels = [f"{name}:\n{spread}" for name, spread in zip(walks, spreads, strict=True)]
+    return grid(rows, labels, [f"{k} steps" for k in stops])
+
+
+def encoded(pipe: Any, pictures: list[Image.Image]) -> torch.Tensor:
+    """Pictures of any size -> latents (B, 4, h, w) on the CPU."""
+    return compression.encode_image(pipe, [compression.fit(p, pipe) for p in pictures]).cpu()
+
+
+def agreement(facts: Sequence[Sequence[str]], questions: Sequence[str]) -> dict[str, torch.Tensor]:
+    """For each question (N, N): 1 where two of N scenes give it the same answer, else 0."""
+    return {
+        question: torch.tensor([[float(a[i] == b[i]) for b in facts] for a in facts])
+        for i, question in enumerate(questions)
+    }
+
+
+def moved(
+    galleries: list[torch.Tensor], agree: dict[str, torch.Tensor], question: str
+) -> torch.Tensor:
+    """How far latents are apart on average where two scenes differ in one fact alone: (worlds,).
+
+    Args:
+        galleries: for each world the latents of its N scenes, (N, ...).
+        agree: what :func:`agreement` gives.
+        question: the fact in which the scenes differ.
+    """
+    pairs = 1 - agree[question]
+    for other, same in agree.items():
+        pairs = pairs if other == question else pairs * same
+    distances = [torch.cdist(z.flatten(1), z.flatten(1)) for z in galleries]
+    return torch.stack([(distance * pairs).sum() / pairs.sum() for distance in distances])
+
+
+def from_to(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """The direction from the mean of some latents to that of others, flat and of length 1."""
+    return torch.nn.functional.normalize((second.mean(0) - first.mean(0)).flatten(), dim=0)
+
+
+def small_world(
+    places: Sequence[str], colours: Sequence[str], kinds: Sequence[str]
+) -> tuple[list[tuple[str, ...]], list[Image.Image]]:
+    """Every scene of one thing in the middle: what it shows (time, place, colour, kind) and it."""
+    facts = list(product(world.TIMES, places, colours, kinds))
+    scenes = (
+        world.Scene((world.Thing(kind, colour, "middle"),), place, time)
+        for time, place, colour, kind in facts
+    )
+    return facts, [world.draw(scene) for scene in scenes]
+
+
+def deciding_share(abar: Numbers, levels: Numbers, recognised: list[float]) -> float:
+    """Share of a schedule's steps at noise levels where 20 to 90 % of scenes are recognised.
+
+    Args:
+        abar: the schedule's alpha-bar at each step.
+        levels: alpha-bars, falling, at which it was counted.
+        recognised: what was counted there, falling.
+    """
+    with np.errstate(divide="ignore"):
+        at, counted = (np.log(a / (1 - a)) for a in (to_array(abar), to_array(levels)))
+    lost, sure = np.interp([0.2, 0.9], recognised[::-1], counted[::-1])
+    return float(((at > lost) & (at < sure)).mean())
+
+
 # ------------------------------------------------------------------------------------ the exercises
 
 
@@ -124,8 +206,6 @@ def beliefs(
     right="The product of the shares from t to s is the ratio of two alpha-bars.",
 )
 def _(answer):
-    import torch
-
     x_t, noise = torch.randn(2, 2, 4, 8, 8)
     for abar_t, abar_s in ((0.9, 0.5), (0.5, 0.1), (0.3, 0.3)):
         left = abar_s / abar_t
@@ -151,8 +231,6 @@ def _(answer):
     right="Noise, score and picture: one answer in three units.",
 )
 def _(answer):
-    import torch
-
     x0, noise = torch.randn(2, 2, 4, 8, 8)
     for abar in (0.5, 0.9, 0.05):
         x_t = abar**0.5 * x0 + (1 - abar) ** 0.5 * noise
@@ -198,8 +276,6 @@ def _(answer):
     right="Compare it with the others below: are its steps where they are needed?",
 )
 def _(answer):
-    import torch
-
     abar = torch.as_tensor(answer(torch.linspace(0, 1, 1000))).float()
     yield tuple(abar.shape) == (1000,), "One alpha-bar for each u, please."
     yield (

@@ -63,6 +63,7 @@ class MaskCanvas(Worker):
         prompt: str = "",
         size: int = 320,
         alt: str = "the picture to draw on",
+        word: str = "mask",
         **options: Any,
     ):
         """Show the picture with its mask; with `pipe` or `repaint` also a prompt and a button.
@@ -77,6 +78,7 @@ class MaskCanvas(Worker):
             prompt: the sentence to begin with.
             size: width on the page in pixels.
             alt: says what the picture shows.
+            word: what the drawing is called on the page.
             options: go on to `editing.inpaint_steps` (seed, num_inference_steps, ...).
 
         Raises:
@@ -87,7 +89,7 @@ class MaskCanvas(Worker):
         self.pipe, self._repaint, self._options = pipe, repaint, options
         patch = patch or (pipe.vae_scale_factor if pipe is not None else 8)
         bits = _cells(self.image.size, patch, box)
-        self.picture = None
+        self.picture, self._word = None, word
         self._starting, self._stopping = threading.Lock(), threading.Event()
         self.face = MaskFace(src=_small(self.image), alt=alt, size=size, prompt=prompt)
         self.face.rows, self.face.columns = bits.shape
@@ -111,7 +113,7 @@ class MaskCanvas(Worker):
         bits, shape = np.asarray(value, bool), (self.face.rows, self.face.columns)
         if bits.shape != shape:
             raise ValueError(
-                f"This mask has {shape[0]} rows and {shape[1]} columns; "
+                f"This {self._word} has {shape[0]} rows and {shape[1]} columns; "
                 f"got an array of shape {bits.shape}."
             )
         self._good = "".join("01"[int(bit)] for bit in bits.ravel())
@@ -145,7 +147,7 @@ class MaskCanvas(Worker):
         bits = self.value
         if not self.face.busy:
             self._say(
-                f"The mask covers {bits.mean():.0%} of the picture: {bits.sum()} of its "
+                f"The {self._word} covers {bits.mean():.0%} of the picture: {bits.sum()} of its "
                 f"{bits.shape[1]} x {bits.shape[0]} patches."
             )
 
