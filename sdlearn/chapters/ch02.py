@@ -175,7 +175,7 @@ def small_world(
     places: Sequence[str], colours: Sequence[str], kinds: Sequence[str]
 ) -> tuple[list[tuple[str, ...]], list[Image.Image]]:
     """Every scene of one thing in the middle: what it shows (time, place, colour, kind) and it."""
-    facts = list(product(world.TIMES, places, colours, kinds))
+    facts: list[tuple[str, ...]] = list(product(world.TIMES, places, colours, kinds))
     scenes = (
         world.Scene((world.Thing(kind, colour, "middle"),), place, time)
         for time, place, colour, kind in facts
