@@ -515,9 +515,11 @@ def data_uri(figure_or_image: Figure | Picture, *, packed: bool = True) -> str:
     """An address for `<img src>` that holds the picture itself.
 
     PNG, or JPEG of quality 88 where that is smaller. Figures stay PNG, so that text stays sharp.
-    `packed` as in :func:`to_png`.
+    `packed` as in :func:`to_png`; a figure that is not has two pixels for each one of the page, for
+    screens that show so many.
     """
-    data, kind = to_png(figure_or_image, packed=packed), "png"
+    dpi = DPI if packed else 2 * DPI
+    data, kind = to_png(figure_or_image, packed=packed, dpi=dpi), "png"
     if packed and not isinstance(figure_or_image, Figure):
         buffer = io.BytesIO()
         picture(figure_or_image).save(buffer, "JPEG", quality=88, subsampling=0)

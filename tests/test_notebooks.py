@@ -414,3 +414,14 @@ def test_a_control_that_later_cells_break_is_found():
     assert stale_controls(cells) == stale_controls([*cells, "z = [words for words in 'ab']"]) == []
     for last in ("words = 2", "for words in []: pass", "def g(x): pass", "import words"):
         assert len(stale_controls([*cells, last])) == 1, last
+
+
+def test_the_panel_of_chapter_00_may_be_the_first_cell_that_is_run():
+    nb = nbformat.read(FOLDER / LISTED[0], as_version=4)
+    (cell,) = [c for c in nb.cells if "PromptPanel(" in c.source]
+    names = {}
+    exec(cell.source, names)
+    assert names["panel"].face.prompt in cell.source
+    mine = {"pipe": names["pipe"], "widgets": names["widgets"]}  # a model that was chosen stays
+    exec(cell.source, mine)
+    assert mine["pipe"] is names["pipe"] is mine["panel"].pipe

@@ -125,7 +125,7 @@ def test_frame_scrubber_after_a_rapid_sweep():
 
 def test_frame_scrubber_states_the_number_unless_told_otherwise():
     assert (
-        'alt="t: t = 901 (picture 2 of 12)"'
+        'alt="timestep t: t = 901 (picture 2 of 12)"'
         in deck_of(FrameScrubber(FRAMES, LABELS)).children[1].value
     )
 
@@ -332,9 +332,37 @@ def test_live_picture_takes_figures_and_an_alt_function():
         and 'alt="slope 0.50"' in control._page.value
         and 'width="700"' in control._page.value
     )
-    assert control.controls["t"].description == "t" and [
+    assert control.controls["t"].description == "timestep t" and [
         label for label, _ in control.controls["t"].options
     ] == ["0.5", "1.25"]
+
+
+def test_a_variable_is_named_in_words():
+    """Unless a chapter says another name, or the widget has one of its own."""
+    controls = {"t": [1, 2], "beta_start": [0.1, 0.2], "how": ["a", "b"], "own": W.Text("x")}
+    controls["own"].description = "My own"
+    made = LivePicture(lambda **_: FRAMES[0], controls, "x", labels={"how": "the way"})
+    names = [control.description for control in made.controls.values()]
+    assert names == ["timestep t", "beta at the first timestep", "the way", "My own"]
+    grid = GridScrubber([FRAMES[:2]] * 2, [1, 2], [1, 2], ("noise in", "s"))
+    assert (grid.row.description, grid.column.description) == ("noise in", "strength s")
+
+
+def test_a_place_in_the_picture_is_pointed_at():
+    """Row and column together, one picture for both; what the sliders say moves the mark."""
+    drawn = []
+    controls = {"row": range(0, 8, 2), "column": range(0, 16, 2), "by": [1, 2]}
+    made = LivePicture(
+        lambda row, column, by: drawn.append((row, column, by)) or FRAMES[0], controls, "x"
+    )
+    place = next(w for w in made.children if "sd-place" in w._dom_classes).children[1]
+    assert place.counts == [4, 8] and place.at == [0, 0]
+    in_thread(lambda: setattr(place, "at", [3, 5]))
+    assert made.value == {"row": 6, "column": 10, "by": 1}
+    assert drawn == [(0, 0, 1), (6, 10, 1)]
+    made.controls["row"].index = 1
+    assert place.at == [1, 5] and drawn[-1] == (2, 10, 1)
+    assert not any("sd-place" in w._dom_classes for w in live_picture().children)
 
 
 # ---------------------------------------------------------------------------------------- all of it

@@ -10,15 +10,17 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -157,17 +159,59 @@ def parts_and_controls(pipe) -> Iterator[Row]:
         def move(control=live.controls["t"], moves=moves):
             control.index = next(moves)
 
-        yield Row(f"a control that computes one {name}", 1000 * seconds(move), "ms", 250, 120)
+        what = f"LivePicture: a slider moved to the picture of one {name}"
+        yield Row(what, 1000 * seconds(move), "ms", 250, 120)
     frames = [
         step.prev_latents
         for step in sampling.sample_steps(pipe, PROMPT, num_inference_steps=30, seed=7)
     ]
     pictures = compression.decode_latents(pipe, torch.cat(frames))
     yield Row(
-        "a scrubber of 30 frames is ready (it then moves without a kernel)",
+        "FrameScrubber: 30 frames are ready (it then moves without a kernel)",
         1000 * seconds(lambda: widgets.FrameScrubber(pictures, range(30)), 3),
         "ms",
     )
+
+
+def panel_answers(pipe: Any) -> Iterator[Row]:
+    """PromptPanel without a browser: what the kernel takes, and the pause that panel.js waits."""
+    panel = widgets.PromptPanel(pipe, PROMPT, seed=7, steps=STEPS)
+    script = (Path(widgets.__file__).parent / "panel.js").read_text(encoding="utf-8")
+    quiet = int(re.search(r"const QUIET = (\d+);", script)[1])
+
+    def until(ready: Callable[[dict], bool], act: Callable[[], None]) -> float:
+        """Seconds from the act to the first picture on the page that is `ready`."""
+        there = threading.Event()
+
+        def look(change: dict) -> None:
+            if ready(change["new"]):
+                there.set()
+
+        panel.face.observe(look, "shown")
+        start = time.perf_counter()
+        act()
+        if not there.wait(120):
+            raise RuntimeError(f"The panel shows no picture: {panel.error or panel.face.status}")
+        took = time.perf_counter() - start
+        panel.face.unobserve(look, "shown")
+        panel.wait()
+        return took
+
+    def stopped() -> float:
+        panel.generate()
+        while panel.face.done < 3:
+            time.sleep(0.005)
+        return until(lambda shown: shown["said"].startswith("after"), panel.stop)
+
+    first, last = (
+        statistics.median(until(ready, panel.quick) for _ in range(5))
+        for ready in (lambda shown: shown["quick"], lambda shown: bool(shown["heat"]))
+    )
+    what = f"PromptPanel: last key to the {{}} quick picture, {quiet} ms of quiet included"
+    yield Row(what.format("first"), quiet + 1000 * first, "ms", 900, 500)
+    yield Row(what.format("last"), quiet + 1000 * last, "ms")
+    what = "PromptPanel: Stop to the picture as far as it had come"
+    yield Row(what, 1000 * statistics.median(stopped() for _ in range(5)), "ms", 300, 150)
 
 
 def quality(folder: Path = hub.TINY_SD) -> Iterator[Row]:
@@ -281,6 +325,7 @@ def main(argv: list[str] | None = None) -> int:
     for measure in (
         whole_pictures(pipe),
         parts_and_controls(pipe),
+        panel_answers(pipe),
         quality(),
         *([] if options.no_notebooks else [all_notebooks()]),
     ):

@@ -19,6 +19,16 @@ from sdlearn import plots
 from sdlearn.plots import Picture
 
 HERE = Path(__file__).parent
+# what a control is called on the page where a chapter gives it a variable's name
+WORDS = {
+    "t": "timestep t",
+    "s": "strength s",
+    "u": "share u of the way",
+    "beta": "noise of a step, beta",
+    "beta_start": "beta at the first timestep",
+    "beta_end": "beta at the last timestep",
+    "eta": "fresh noise, eta",
+}
 WIDE = {"width": "100%", "max_width": "520px"}
 _STYLE = f"<style>{(HERE / 'style.css').read_text(encoding='utf-8')}</style>"
 
@@ -89,10 +99,15 @@ def pages(images: Sequence, alts: Sequence[str], size: int, pixelated: bool) -> 
     return [first, *(W.HTML(img(i, a, size, pixelated=pixelated), **shared) for i, a in others)]
 
 
+def in_words(name: str) -> str:
+    """What a control is called on the page: by :data:`WORDS`, else its name without underscores."""
+    return WORDS.get(name, name.replace("_", " "))
+
+
 def slider(labels: Iterable, description: str, start: int = 0) -> W.SelectionSlider:
     """A slider over labels; its `.index` is the place. Hidden where there is nothing to choose."""
     options = [(str(label), i) for i, label in enumerate(labels)]
-    made = W.SelectionSlider(options=options, index=start, description=description)
+    made = W.SelectionSlider(options=options, index=start, description=in_words(description))
     made.style.description_width = "initial"
     made.layout = W.Layout(**WIDE, display=None if len(options) > 1 else "none")
     return made

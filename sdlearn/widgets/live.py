@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
+import anywidget
 import ipywidgets as W
+import traitlets
 from matplotlib.figure import Figure
 
 from sdlearn.plots import Picture
-from sdlearn.widgets.base import WIDE, Control, align, img, line, sentence, slider
+from sdlearn.widgets.base import WIDE, Control, align, esm, img, in_words, line, sentence, slider
 
 # sys.stdout belongs to all threads: one of them at a time may listen to what it prints
 _LISTENING = threading.RLock()
@@ -37,12 +39,21 @@ class _Heard(io.TextIOBase):
         self.usual.flush()
 
 
+class Place(anywidget.AnyWidget):
+    """A field over a picture that hears clicks and arrow keys; `place.js` draws it."""
+
+    _esm = esm("place.js")
+    at = traitlets.List([0, 0]).tag(sync=True)  # row and column
+    counts = traitlets.List([1, 1]).tag(sync=True)
+
+
 class LivePicture(Control):
     """A picture computed from its controls: `fn(**values)` gives a PIL image, an array or a Figure.
 
     Pictures are kept by value. While `fn` takes under 100 ms the picture follows the drag, else it
     waits for the release; if values come faster than pictures, only the latest is drawn, and the
-    old picture is dimmed until then. What `fn` prints stands below.
+    old picture is dimmed until then. What `fn` prints stands below. Where "row" and "column" are
+    sliders, a click on the picture and the arrow keys choose them too.
     `.value` is the dict of values, `.picture` what `fn` gave, `.error` what is shown when it fails.
     """
 
@@ -67,30 +78,56 @@ class LivePicture(Control):
                 buttons, other lists and ranges a slider.
             alt: a sentence with the names in braces ("noise at t = {t}"), or a function of the
                 values.
-            labels: what the controls are called on the page; the argument's name unless told.
+            labels: what the controls are called on the page; the argument's name in words
+                (`base.WORDS`) unless told.
             size: width on the page in pixels; a Figure has its own.
             pixelated: keeps the squares of small arrays.
         """
         self._fn, self._alt, self._size, self._pixelated = fn, alt, size, pixelated
-        labels = labels or {}
+        labels = {name: in_words(name) for name in controls} | (labels or {})
         self.controls: dict[str, W.Widget] = {
-            name: c if isinstance(c, W.Widget) else _over(labels.get(name, name), c)
+            name: c if isinstance(c, W.Widget) else _over(labels[name], c)
             for name, c in controls.items()
         }
         self.picture: Picture | Figure | None = None
         self.error, self._drawn, self._seconds = "", None, []
+        self._held = False  # while both of two controls are being set
         self._lock, self._cached = threading.RLock(), lru_cache(maxsize=256)(self._draw)
         self._page, self._status = W.HTML(), W.HTML()
         self._status.add_class("sd-status")
         self._status.add_class("sd-drawing")
         for name, control in self.controls.items():
-            control.description = control.description or labels.get(name, name)
+            control.description = control.description or labels[name]
             if "Slider" in type(control).__name__ and control.layout.width is None:
                 control.layout = W.Layout(**WIDE)
             control.observe(self._update, "value")
         align(self.controls.values())
-        super().__init__(*self.controls.values(), self._page, self._status)
+        place = [self.controls.get(name) for name in ("row", "column")]
+        pointed = all(isinstance(control, W.SelectionSlider) for control in place)
+        shown = self._under(Place(), *place) if pointed else self._page
+        super().__init__(*self.controls.values(), shown, self._status)
         self._update()
+
+    def _under(self, place: Place, row: W.SelectionSlider, column: W.SelectionSlider) -> W.Box:
+        """The picture under a field by which row and column are chosen together."""
+        place.counts, place.at = [len(row.options), len(column.options)], [row.index, column.index]
+
+        def moved(_change: Any) -> None:
+            if not self._held:
+                place.at = [row.index, column.index]
+
+        def pointed(_change: Any) -> None:
+            self._held = True
+            row.index, column.index = place.at
+            self._held = False
+            self._update()
+
+        row.observe(moved, "index")
+        column.observe(moved, "index")
+        place.observe(pointed, "at")
+        box = W.Box([self._page, place])
+        box.add_class("sd-place")
+        return box
 
     @property
     def value(self) -> dict[str, Any]:
@@ -119,6 +156,8 @@ class LivePicture(Control):
         return picture, page, heard.text.getvalue()
 
     def _update(self, _change: Any = None) -> None:
+        if self._held:
+            return
         if self._drawn is not None and self._now() != self._drawn:
             self._page.add_class("sd-late")
             if statistics.median_low(self._seconds or [0]) > self.DRAG_SECONDS:

@@ -8,7 +8,7 @@ import ipywidgets as W
 from matplotlib.figure import Figure
 
 from sdlearn.plots import Picture
-from sdlearn.widgets.base import Control, align, deck, pages, slider
+from sdlearn.widgets.base import Control, align, deck, in_words, pages, slider
 
 
 class GridScrubber(Control):
@@ -48,7 +48,7 @@ class GridScrubber(Control):
                 f"A grid needs a picture for each of its {len(row_labels)} x {len(col_labels)} "
                 f"labels; got rows of {[len(row) for row in self.frames]} pictures."
             )
-        a, b = descriptions
+        a, b = map(in_words, descriptions)
         alts = alts or [[f"{a} {row}, {b} {col}" for col in col_labels] for row in row_labels]
         r, c = (i % n for i, n in zip(start, (len(row_labels), len(col_labels)), strict=True))
         self.row, self.column = self._choice(row_labels, a, r), slider(col_labels, b, c)
@@ -114,7 +114,8 @@ class FrameScrubber(Control):
             )
         count, start = len(labels), start % len(labels)
         named = (
-            f"{description}: {label} (picture {i} of {count})" for i, label in enumerate(labels, 1)
+            f"{in_words(description)}: {label} (picture {i} of {count})"
+            for i, label in enumerate(labels, 1)
         )
         self.slider = slider(labels, description, start)
         shown = deck(pages(self.frames, list(alts or named), size, pixelated), start)

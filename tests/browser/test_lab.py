@@ -69,6 +69,16 @@ live = widgets.LivePicture(noisy, parts, "a scene with noise level {t}, seed {se
 live.add_class("t-live"); live
 """,
     """
+def marked(row, column, light):
+    picture = np.full((64, 64, 3), 40 * light, np.uint8)
+    picture[8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = 255
+    return picture
+spot = widgets.LivePicture(
+    marked, {"row": range(8), "column": range(8), "light": [1, 2]}, "row {row}, column {column}"
+)
+spot.add_class("t-place"); spot
+""",
+    """
 panel = widgets.PromptPanel(random_pipeline(), "a red house", steps=4)
 panel.add_class("t-panel"); panel
 """,
@@ -108,6 +118,27 @@ def no_script_errors(page):
 
 def handles(page, control: str):
     return page.locator(f"{control} .noUi-handle")
+
+
+def test_a_place_is_chosen_by_a_click_and_by_arrow_keys(page):
+    bring(page, ".t-place")
+    field = page.locator(".t-place [role=application]")
+    box, picture = field.bounding_box(), page.locator(".t-place img").bounding_box()
+    assert all(abs(box[side] - picture[side]) < 1 for side in box), "it lies on the picture"
+    field.click(position={"x": box["width"] * 5.5 / 8, "y": box["height"] * 2.5 / 8})
+    wait_until(lambda: alt(page, ".t-place") == "row 2, column 5", "the click is heard")
+    assert ask_kernel(page, "print(spot.value)") == "{'row': 2, 'column': 5, 'light': 1}"
+    field.press("ArrowDown")
+    wait_until(lambda: alt(page, ".t-place") == "row 3, column 5", "the key is heard")
+    field.press("ArrowLeft")
+    wait_until(lambda: alt(page, ".t-place") == "row 3, column 4", "the key is heard")
+    assert "row 4 of 8, column 5 of 8" in field.get_attribute("aria-label")
+    handles(page, ".t-place").nth(0).press("ArrowRight")
+    wait_until(lambda: alt(page, ".t-place") == "row 4, column 4", "the slider still works")
+    wait_until(lambda: "row 5 of 8" in field.get_attribute("aria-label"), "the mark follows it")
+    for _ in range(9):
+        field.press("ArrowUp")
+    wait_until(lambda: alt(page, ".t-place") == "row 0, column 4", "the edge is the end")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +240,7 @@ def test_screen_readers_hear_names_and_states(page):
             (".t-live", 0),
         )
     ]
-    assert names == ["Timestep", "Guidance", "Step", "Step", "t"]
+    assert names == ["Timestep", "Guidance", "Step", "Step", "timestep t"]
     wait_until(
         lambda: handles(page, ".t-frames").get_attribute("aria-valuetext") == "t = 981",
         "the slider's value is read as it is written",
