@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -187,36 +186,6 @@ def jpeg(image: Any, max_bytes: int) -> tuple[Image.Image, int]:
             "Allow more bytes."
         )
     return best
-
-
-@torch.inference_mode()
-def feature_maps(pipe: Any, image: Any) -> dict[str, torch.Tensor]:
-    """What each stage of the encoder makes of one picture: name -> (channels, height, width),
-    float32 on the CPU, from the first layer to the last."""
-    encoder, maps, hooks = pipe.vae.encoder, {}, []
-    blocks = {f"block {i}": block for i, block in enumerate(encoder.down_blocks, 1)}
-    stages = {
-        "first layer": encoder.conv_in,
-        **blocks,
-        "middle": encoder.mid_block,
-        "last layer": encoder.conv_out,
-    }
-
-    def keep(name: str) -> Callable:
-        def hook(_module: Any, _args: Any, out: torch.Tensor) -> None:
-            maps[name] = out[0].float().cpu().clone()
-
-        return hook
-
-    with hub.LOCK:  # what other threads encode is not kept
-        try:
-            for name, stage in stages.items():
-                hooks.append(stage.register_forward_hook(keep(name)))
-            encode_image(pipe, image)
-        finally:
-            for hook in hooks:
-                hook.remove()
-    return maps
 
 
 @torch.inference_mode()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from sdlearn import hub, inputs
-from sdlearn.noising import Schedule, add_noise
+from sdlearn.noising import Schedule
 
 Abar = float | torch.Tensor
 """A share alphas_cumprod[t], or a tensor of them that fits the latents."""
@@ -78,76 +76,3 @@ def predict_noise(
         abar = Schedule.of(pipe).abar_at(float(t))  # refuses what it does not know
         out = epsilon_from_v(latents.to(out.device, out.dtype), out, abar)
     return out.to(latents.device)
-
-
-@torch.no_grad()
-def loss_by_timestep(
-    predict: Callable,
-    x0: torch.Tensor,
-    timesteps: Iterable[int],
-    alphas_cumprod: torch.Tensor,
-    seed: int = 0,
-) -> torch.Tensor:
-    """The epsilon loss, mean squared error of the predicted noise, at each of the timesteps:
-    float32 (len(timesteps),).
-
-    Args:
-        predict: ``predict(latents, t)`` gives the noise it sees in latents of x0's shape at the
-            timestep t (an int).
-        x0: clean latents or pictures (B, C, h, w). Every timestep, and every call with the same
-            seed, adds the same noise to them: differences between two calls are then differences
-            between the models, not luck.
-    """
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed))
-    return torch.stack(
-        [
-            torch.mean((predict(add_noise(x0, noise, int(t), alphas_cumprod), int(t)) - noise) ** 2)
-            for t in timesteps
-        ]
-    )
-
-
-def skip_count(unet: Any) -> int:
-    """How many skip connections a UNet2DConditionModel has: its up blocks take one for each of
-    their ResNet blocks."""
-    return sum(len(block.resnets) for block in unet.up_blocks)
-
-
-@contextmanager
-def skip_cut(unet: Any, index: int | None) -> Iterator[None]:
-    """While it lasts, skip connection ``index`` of a UNet2DConditionModel carries zeros; 0 leaves
-    the top of the U, the last the bottom. None cuts nothing. Other threads wait meanwhile.
-
-    Raises:
-        ValueError: if the U-Net has no such skip connection.
-    """
-    count = skip_count(unet)
-    if index is not None and not 0 <= index < count:
-        raise ValueError(
-            f"This U-Net has the skip connections 0 to {count - 1}; there is no {index}."
-        )
-    blocks, end = [], count
-    for block in unet.up_blocks:  # each takes the last ones of those that are left
-        start = end - len(block.resnets)
-        if index is not None and start <= index < end:
-            blocks.append((block, index - start))
-        end = start
-
-    def cut(place: int) -> Callable:
-        def hook(_module: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-            kept = list(kwargs["res_hidden_states_tuple"])
-            kept[place] = torch.zeros_like(kept[place])
-            return args, {**kwargs, "res_hidden_states_tuple": tuple(kept)}
-
-        return hook
-
-    # before the first hook and until after the last: no other thread may run the cut U-Net
-    with hub.LOCK:
-        handles = [
-            block.register_forward_pre_hook(cut(place), with_kwargs=True) for block, place in blocks
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()

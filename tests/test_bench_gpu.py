@@ -9,7 +9,8 @@ import pytest
 import torch
 from small import random_pipeline
 
-from sdlearn import costs, hub, models
+from sdlearn import hub, models
+from sdlearn.chapters import costs
 from tools import bench_gpu
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from small import random_pipeline
 
 from sdlearn import compression, hub, models, world
+from sdlearn.chapters import ch01
 from sdlearn.compression import psnr, to_images, to_tensor
 
 
@@ -308,7 +309,7 @@ def test_jpeg_counts_all_that_is_coded():
 
 
 def test_feature_maps_shrink_and_leave_no_hook(pipe, pictures):
-    maps = compression.feature_maps(pipe, pictures[0])
+    maps = ch01.feature_maps(pipe, pictures[0])
     assert list(maps) == [
         "first layer",
         "block 1",

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sdlearn import costs, models
+from sdlearn import models
+from sdlearn.chapters import costs
 
 
 def test_operations_of_a_convolution_and_a_matrix():
@@ -65,14 +66,6 @@ def test_every_way_is_wired():
         assert ways["latents"][1].looks == costs.ONCE
 
 
-def test_steps_multiply_the_loop_but_not_the_decoder():
-    ten, twenty = (costs.price(128, "latents", steps) for steps in (10, 20))
-    decoder = costs.count(net := costs.network("Tiny SD decoder"), costs.look(net, 16)).operations
-    assert twenty.operations - decoder == 2 * (ten.operations - decoder)
-    assert ten.weights == twenty.weights
-    assert costs.price(128, "pixels").operations > 10 * costs.price(128, "latents").operations
-
-
 def test_counting_needs_no_memory_of_the_networks():
     assert next(costs.network("SD 1.5").parameters()).device.type == "meta"
 
@@ -112,7 +105,7 @@ def test_committed_measurements(tmp_path):
 
 def test_an_installed_package_carries_its_data():
     """Every file of the package that is not code is named in pyproject's package-data."""
-    package = Path(costs.__file__).parent
+    package = Path(models.__file__).parent
     patterns = tomllib.loads((package.parent / "pyproject.toml").read_text())["tool"]["setuptools"]
     named = {
         f

@@ -81,7 +81,8 @@ print(sdlearn.__file__)
 for module in pkgutil.walk_packages(sdlearn.__path__, "sdlearn."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
-from sdlearn import costs, hub, judge
+from sdlearn import hub, judge
+from sdlearn.chapters import costs
 assert (hub.TINY_SD / "model_index.json").exists() and (hub.TINY_SD / "evaluation.json").exists()
 assert costs.committed() is not None, "the measured GPU figures"
 judge.load_judge()

@@ -10,7 +10,8 @@ import pytest
 import torch
 from small import random_pipeline
 
-from sdlearn import costs, hub, memory, sampling
+from sdlearn import hub, memory, sampling
+from sdlearn.chapters import costs
 
 SD15 = hub.MODELS["sd15"]
 ORDER = ["whole", *memory.MEASURES, "tiny"]

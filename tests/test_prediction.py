@@ -311,20 +311,18 @@ def test_loss_by_timestep():
     """Against the formula; repeatable, and a perfect network has none."""
     x0 = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(0))
-    got = prediction.loss_by_timestep(lambda x, t: x, x0, LEVELS, ABAR)
+    got = ch03.loss_by_timestep(lambda x, t: x, x0, LEVELS, ABAR)
     torch.testing.assert_close(
         got, torch.stack([F.mse_loss(add_noise(x0, noise, t, ABAR), noise) for t in LEVELS])
     )
-    assert torch.equal(got, prediction.loss_by_timestep(lambda x, t: x, x0, LEVELS, ABAR))
-    assert not torch.equal(
-        got, prediction.loss_by_timestep(lambda x, t: x, x0, LEVELS, ABAR, seed=1)
-    )
-    perfect = prediction.loss_by_timestep(
+    assert torch.equal(got, ch03.loss_by_timestep(lambda x, t: x, x0, LEVELS, ABAR))
+    assert not torch.equal(got, ch03.loss_by_timestep(lambda x, t: x, x0, LEVELS, ABAR, seed=1))
+    perfect = ch03.loss_by_timestep(
         lambda x, t: (x - ABAR[t] ** 0.5 * x0) / (1 - ABAR[t]) ** 0.5, x0, LEVELS, ABAR
     )
     assert perfect.max() < 1e-4
     with pytest.raises(ValueError, match="run from 0 to 999"):
-        prediction.loss_by_timestep(lambda x, t: x, x0, [1000], ABAR)
+        ch03.loss_by_timestep(lambda x, t: x, x0, [1000], ABAR)
 
 
 def test_skip_cut_zeroes_one_skip_and_heals(pipe):
@@ -334,21 +332,21 @@ def test_skip_cut_zeroes_one_skip_and_heals(pipe):
         predictor(pipe),
         torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)),
     )
-    whole, count = predict(latents, 500), prediction.skip_count(pipe.unet)
+    whole, count = predict(latents, 500), ch03.skip_count(pipe.unet)
     down = 1 + sum(len(b.resnets) + len(b.downsamplers or []) for b in pipe.unet.down_blocks)
     assert count == down, "every tensor on the way down has a partner"
     answers = []
     for index in range(count):
-        with prediction.skip_cut(pipe.unet, index):
+        with ch03.skip_cut(pipe.unet, index):
             answers.append(predict(latents, 500))
     assert all(
         (a - b).abs().max() > 1e-4
         for i, a in enumerate([whole, *answers])
         for b in [whole, *answers][:i]
     )
-    with pytest.raises(RuntimeError), prediction.skip_cut(pipe.unet, 0):
+    with pytest.raises(RuntimeError), ch03.skip_cut(pipe.unet, 0):
         raise RuntimeError
-    with prediction.skip_cut(pipe.unet, None):
+    with ch03.skip_cut(pipe.unet, None):
         assert torch.equal(predict(latents, 500), whole)
     assert torch.equal(predict(latents, 500), whole)
 
@@ -370,7 +368,7 @@ def test_skip_cut_is_what_it_says(pipe):
     handle = resnet.register_forward_pre_hook(silence)
     want = predict(latents, 300)
     handle.remove()
-    with prediction.skip_cut(pipe.unet, 0):
+    with ch03.skip_cut(pipe.unet, 0):
         assert torch.equal(predict(latents, 300), want)
 
 
@@ -388,7 +386,7 @@ def test_no_other_thread_runs_the_cut_unet(pipe):
     thread.start()
     try:
         for _ in range(30):
-            with prediction.skip_cut(pipe.unet, 0):
+            with ch03.skip_cut(pipe.unet, 0):
                 assert not torch.equal(predict(latents, 500), whole)
     finally:
         stop.set()
@@ -400,7 +398,7 @@ def test_no_other_thread_runs_the_cut_unet(pipe):
 def test_skip_cut_refuses_what_is_not_there(pipe, index):
     with (
         pytest.raises(ValueError, match="skip connections 0 to 5"),
-        prediction.skip_cut(pipe.unet, index),
+        ch03.skip_cut(pipe.unet, index),
     ):
         pass
 

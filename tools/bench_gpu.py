@@ -17,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from sdlearn import costs, hub, memory, models, sampling
+from sdlearn import hub, memory, models, sampling
+from sdlearn.chapters import costs
 from sdlearn.noising import add_noise
 from tools.bench import PROMPT, STEPS
 

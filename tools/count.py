@@ -19,7 +19,7 @@ POSITIONAL = 6
 ROWS = (
     ("__init__", "quick", "notebooks", "world", "noising", "models", "memory", "folders", "inputs"),
     ("hub",),
-    ("compression", "text", "costs"),
+    ("compression", "text"),
     ("judge",),
     ("prediction",),
     ("sampling", "cascade", "distillation"),

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
+from sdlearn import hub
 from sdlearn.checks import close, exercise
+from sdlearn.compression import encode_image
 from sdlearn.plots import Numbers, figure, signed, to_array
 
 
@@ -29,6 +35,36 @@ def latent_channels(
         f"numbers, orange below 0 and purple above; their means are {means}."
     )
     return fig
+
+
+@torch.inference_mode()
+def feature_maps(pipe: Any, image: Any) -> dict[str, torch.Tensor]:
+    """What each stage of the encoder makes of one picture: name -> (channels, height, width),
+    float32 on the CPU, from the first layer to the last."""
+    encoder, maps, hooks = pipe.vae.encoder, {}, []
+    blocks = {f"block {i}": block for i, block in enumerate(encoder.down_blocks, 1)}
+    stages = {
+        "first layer": encoder.conv_in,
+        **blocks,
+        "middle": encoder.mid_block,
+        "last layer": encoder.conv_out,
+    }
+
+    def keep(name: str) -> Callable:
+        def hook(_module: Any, _args: Any, out: torch.Tensor) -> None:
+            maps[name] = out[0].float().cpu().clone()
+
+        return hook
+
+    with hub.LOCK:  # what other threads encode is not kept
+        try:
+            for name, stage in stages.items():
+                hooks.append(stage.register_forward_hook(keep(name)))
+            encode_image(pipe, image)
+        finally:
+            for hook in hooks:
+                hook.remove()
+    return maps
 
 
 # ------------------------------------------------------------------------------------ the exercises

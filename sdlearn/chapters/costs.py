@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,8 +34,8 @@ PIXELS = {
     "small 32 to 128": (128, 64, (1, 2, 3), (32,), 1, 6),
 }
 
-
-BENCH_GPU = Path(__file__).parent / "bench_gpu.json"  # inside the package: an installed one has it
+# inside the package: an installed one has it
+BENCH_GPU = Path(models.__file__).parent / "bench_gpu.json"
 
 
 class Stage(NamedTuple):
@@ -141,25 +140,6 @@ def count(net: torch.nn.Module, run: Callable[[], object]) -> Cost:
     with FlopCounterMode(display=False) as operations:
         run()
     return Cost(operations.get_total_flops(), sum(p.nbytes for p in net.parameters()))
-
-
-@lru_cache
-def _counted(stage: Stage) -> Cost:
-    net = network(stage.network)
-    return count(net, look(net, stage.side, max(1, stage.looks)))
-
-
-def price(side: int, way: str, steps: int = 25) -> Cost:
-    """What one picture of ``side`` pixels costs on one of the three :data:`WAYS`.
-
-    Operations of all steps; weights in half precision.
-    """
-    operations = weights = 0
-    for stage in WAYS[side][way]:
-        one = _counted(stage)
-        operations += one.operations * (steps if stage.looks else 1)
-        weights += one.weights
-    return Cost(operations, weights)
 
 
 @torch.inference_mode()
