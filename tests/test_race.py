@@ -1,6 +1,7 @@
 """Chapter 07's race: more noise for larger pictures, the samplers of the cascade, training."""
 
 import json
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -123,6 +124,18 @@ def test_crops_lie_where_their_small_picture_lies(monkeypatch):
 
 
 # -------------------------------------------------------------------------------- train and sample
+
+
+def test_the_clock_counts_the_processor_and_not_the_wall(tmp_path):
+    """Waiting half a second before and after the first step is not training."""
+    settings = settings_for(tmp_path, minutes=10.0)
+    run = race.CoreTime("waits", settings, torch.nn.Linear(1, 1))
+    began = time.process_time()
+    for step, _ in run:
+        time.sleep(0.5)
+        if step == 1:
+            break
+    assert 0 <= run.elapsed <= time.process_time() - began < 0.5
 
 
 def test_a_race_trains_goes_on_and_paints(tmp_path, tiny_race):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,16 @@ class RaceSettings(Settings):
 class CoreTime(Run):
     """A run whose clock, on a CPU, counts the processor's seconds instead of the wall's."""
 
-    _before: float | None = None
+    _before = 0.0  # of the processor, when the last step ended
+
+    def __iter__(self) -> Iterator[tuple[int, np.random.Generator]]:
+        self._before = time.process_time()
+        yield from super().__iter__()
 
     def _tick(self, seconds: float) -> None:
         if self.device.type == "cpu":
-            now, before = time.process_time(), self._before
-            self._before, seconds = now, seconds if before is None else now - before
+            now = time.process_time()
+            self._before, seconds = now, now - self._before
         super()._tick(seconds)
 
 
