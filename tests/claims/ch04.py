@@ -12,7 +12,7 @@ CLAIMS = [
     ),
     Claim(
         name="04.padding_fades_after_a_cat",
-        sentence="after a cat, a sentence that leaves almost everything open, the copies fade",
+        sentence="After a cat, a sentence that leaves almost everything open, the copies fade",
         cell="c27",
         value="float(repeats['a cat'].min() / last)",
         high=0.85,
@@ -151,8 +151,8 @@ CLAIMS += [
         low=7,
     ),
     Claim(
-        name="04.three_times_shouts",
-        sentence="At three times it shouts: a castle, or colored mud",
+        name="04.three_times_drowns_the_others",
+        sentence="At three times it drowns the other cards: a castle, or colored mud",
         cell="c76",
         value="max(np.abs(np.asarray(row[4][i], float) - np.asarray(row[1][i], float)).mean()"
         " / np.abs(np.asarray(row[2][i], float) - np.asarray(row[1][i], float)).mean()"
