@@ -49,8 +49,9 @@ class Note(NamedTuple):
     """Something about a prompt that its writer should know.
 
     ``kind`` is "empty", "long", "weight", "negation", "number", "plural", "unknown", "symbol",
-    "third" (a thing beyond two) or "nothing" (no word understood); ``word`` is the part of the
-    prompt it is about, ``suggestion`` a word to take instead, or "".
+    "third" (a thing beyond two), "mixed" (two colors for one thing) or "nothing" (no word
+    understood); ``word`` is the part of the prompt it is about, ``suggestion`` a word to take
+    instead, or "".
     """
 
     word: str
@@ -59,10 +60,14 @@ class Note(NamedTuple):
     sentence: str
 
 
-NEGATIONS = frozenset("not no without never none except nor cannot".split())
+NEGATIONS = frozenset(
+    "not no without never none except but minus nor neither nobody nothing cannot cant dont doesnt "
+    "didnt isnt arent aint".split()
+)
 NUMBERS = frozenset(
-    "two three four five six seven eight nine ten twelve dozen hundred several many few some "
-    "multiple both pair couple group crowd".split()
+    "one two three four five six seven eight nine ten twelve twenty dozen dozens hundred "
+    "hundreds thousand million several many few some lots multiple both pair couple group "
+    "crowd".split()
 )
 # what belongs to writing a sentence; everything else in a prompt is a word or a symbol
 _PUNCTUATION = frozenset(" \t\r\n.,;:!?'\"()[]{}-_\u2019\u2018\u201c\u201d\u2013\u2014\u2026/&+")
@@ -91,11 +96,12 @@ def known_words(pipe: Any) -> frozenset[str]:
 def unknown_words(pipe: Any, prompt: str) -> list[str]:
     """Words of a prompt that the model's captions never held; see :func:`known_words`."""
     known = known_words(pipe)
-    return [word for word in _words(prompt) if word not in known] if known else []
+    words = dict.fromkeys(_words(prompt))
+    return [word for word in words if word not in known] if known else []
 
 
 def _words(prompt: str) -> list[str]:
-    return list(dict.fromkeys(re.findall(r"[^\W_]+(?:['\u2019][^\W_]+)*", prompt.lower())))
+    return re.findall(r"[^\W_]+(?:['\u2019][^\W_]+)*", prompt.lower())
 
 
 def _singular(word: str, known: frozenset[str]) -> str:
@@ -106,11 +112,13 @@ def _singular(word: str, known: frozenset[str]) -> str:
 
 
 def _nearest(word: str, known: frozenset[str]) -> str:
-    """The one known word a letter away from a long enough word, or ""."""
+    """The one known word a letter away from a long enough word, or "". The first letter is
+    right: who slips, slips later, and an insult may be a letter away from a harmless word."""
     if len(word) < 4:
         return ""
     cutoff = 0.8 if len(word) > 4 else 0.85
-    return next(iter(difflib.get_close_matches(word, sorted(known), n=1, cutoff=cutoff)), "")
+    alike = sorted(other for other in known if other[0] == word[0])
+    return next(iter(difflib.get_close_matches(word, alike, n=1, cutoff=cutoff)), "")
 
 
 def _word_note(word: str, known: frozenset[str]) -> Note | None:
@@ -138,6 +146,12 @@ def _word_note(word: str, known: frozenset[str]) -> Note | None:
     return Note(word, "unknown", near, _never_seen([(word, near)]))
 
 
+def mixed_colors() -> str:
+    """The pattern of two colors in a row, for Python's `re` and for the live page's JavaScript."""
+    colour = f"(?:{'|'.join(world.COLOURS)})"
+    return rf"\b{colour}(?:[\s,/-]|\band\b|\bor\b)+{colour}\b"
+
+
 def _never_seen(words: list[tuple[str, str]]) -> str:
     hints = ", ".join(
         f"{word!r}" + (f" (did you mean {near!r}?)" if near else "") for word, near in words[:8]
@@ -156,13 +170,19 @@ def _world_notes(prompt: str, known: frozenset[str]) -> list[Note]:
         ))  # fmt: skip
         prompt = re.sub(r":\s*[\d.]+\s*\)", ")", prompt)
     words = _words(prompt)
-    notes += [note for word in words if (note := _word_note(word, known))]
+    notes += [note for word in dict.fromkeys(words) if (note := _word_note(word, known))]
     things = [w for w in words if w in world.KINDS or _singular(w, known) in world.KINDS]
     if len(things) > 2:
         notes.append(Note(
             things[2], "third", "",
             f"This model has only seen pictures of one or two things: {things[2]!r} or another "
             "will be missing, or they will melt into each other.",
+        ))  # fmt: skip
+    if found := re.search(mixed_colors(), prompt.lower()):
+        notes.append(Note(
+            found[0], "mixed", "",
+            f"Every thing that this model has seen had one color: of {found[0]!r} it takes one, or "
+            "mixes them.",
         ))  # fmt: skip
     told = {*world.KINDS, *world.COLOURS, *world.PLACES, *world.TIMES}
     understood = any(w in told or _singular(w, known) in told for w in words)

@@ -89,6 +89,9 @@ PROMPTS = [
     "a cat " * 40,
     "a dog's house %& in the meadow",
     "wolves, ponies and buses",
+    "a red, green or blue house",
+    "a red house and a blue house and a green house",
+    "shites and a whit tower",
     "Ünknown ΟΔΟΣ",
 ]
 

@@ -213,6 +213,7 @@ def templates(pipe) -> dict[str, str]:
     one list of sentences; tests compare the page's sentences with Python's on other prompts.
     """
     thing, other, third = list(world.KINDS)[:3]
+    red, green = world.COLOURS[:2]
     room = pipe.tokenizer.model_max_length - 2
     long = " ".join([thing] * (room + 2))
     lost = next(note.word for note in text.prompt_notes(pipe, long) if note.kind == "long")
@@ -224,6 +225,7 @@ def templates(pipe) -> dict[str, str]:
         "plural": (f"{thing}s", {repr(f"{thing}s"): "word", repr(thing): "suggestion"}),
         "weight": (f"(({thing}", {"((": "word"}),
         "third": (f"{thing} {other} {third}", {repr(third): "word"}),
+        "mixed": (f"{red} and {green} {thing}", {repr(f"{red} and {green}"): "word"}),
         "symbol": (f"{thing} %", {repr("%"): "word"}),
         "nothing": ("a", {}),
         "unknown": (f"{thing} qzx", {repr("qzx"): "hints"}),
@@ -257,6 +259,7 @@ def word_data(pipe) -> dict:
         "sentences": templates(pipe),
         "known": sorted(text.known_words(pipe)),
         "kinds": list(world.KINDS),
+        "mixed": text.mixed_colors(),
         "told": [*world.KINDS, *world.COLOURS, *world.PLACES, *world.TIMES],
         "negations": sorted(text.NEGATIONS),
         "numbers": sorted(text.NUMBERS),

@@ -3,8 +3,7 @@
 
 const quote = (word) => (word.includes("'") ? `"${word}"` : `'${word}'`);
 const fill = (sentence, values) => sentence.replace(/\{(\w+)\}/g, (_, name) => values[name]);
-const wordsOf = (prompt) =>
-  [...new Set(prompt.toLowerCase().match(/[\p{L}\p{N}]+(?:['’][\p{L}\p{N}]+)*/gu) ?? [])];
+const wordsOf = (text) => text.toLowerCase().match(/[\p{L}\p{N}]+(?:['’][\p{L}\p{N}]+)*/gu) ?? [];
 
 /** Letters in common, found as Python's difflib does (Ratcliff and Obershelp 1988). */
 function common(a, b) {
@@ -20,12 +19,12 @@ function common(a, b) {
     + common(a.slice(i + best), b.slice(j + best));
 }
 
-/** The known word that is nearly this one, or "". */
+/** The known word that begins like this one and is nearly the same, or "". */
 function nearest(word, known) {
   if (word.length < 4) return '';
   const cutoff = word.length > 4 ? 0.8 : 0.85;
   const scores = known.map((other) => [(2 * common(other, word)) / (other.length + word.length),
-    other]).filter(([score]) => score >= cutoff);
+    other]).filter(([score, other]) => score >= cutoff && other[0] === word[0]);
   return scores.sort(([a, x], [b, y]) => b - a || (x < y ? 1 : -1))[0]?.[1] ?? '';
 }
 
@@ -60,11 +59,13 @@ export function find(prompt, tokenizer, data) {
     text = text.replace(/:\s*[\d.]+\s*\)/g, ')');
   }
   const words = wordsOf(text);
-  found.push(...words.map((word) => ofWord(word, data)).filter(Boolean));
+  found.push(...[...new Set(words)].map((word) => ofWord(word, data)).filter(Boolean));
   const among = (list) => words.filter((word) =>
     list.includes(word) || list.includes(singular(word, data.known)));
   const things = among(data.kinds);
   if (things.length > 2) found.push({ kind: 'third', word: things[2] });
+  const [mixed] = text.toLowerCase().match(data.mixed) ?? [];
+  if (mixed) found.push({ kind: 'mixed', word: mixed });
   const symbols = [...new Set(text)].filter((c) =>
     !/[\p{L}\p{N}]/u.test(c) && !data.punctuation.includes(c));
   if (!found.length && !among(data.told).length) {

@@ -41,7 +41,8 @@ def marks(pipe: Any, prompt: str) -> tuple[list[dict[str, str]], list[str]]:
     be listed), "unknown", or "habit" (what works elsewhere and not here); "take" is a suggestion.
     """
     known = text.known_words(pipe)
-    notes = {note.word.lower(): note for note in text.prompt_notes(pipe, prompt)}
+    # of two notes on one word the first counts: it may have a suggestion
+    notes = {note.word.lower(): note for note in reversed(text.prompt_notes(pipe, prompt))}
     found = []
     for word in re.findall(r"[^\W_]+(?:['\u2019][^\W_]+)*", prompt):
         note = notes.get(word.lower())
