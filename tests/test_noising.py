@@ -259,8 +259,7 @@ def test_beliefs_are_sums_of_the_posterior():
     """How sure of an answer = the sum over the scenes that give it; so each question's answers sum
     to 1, 1e-6."""
     facts = [("day", "snow"), ("day", "sea"), ("night", "snow"), ("night", "sea")]
-    answers = from_notebook("answers", facts=facts, questions=["time", "place"])
-    shares = answers(torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    shares = ch02.answers(torch.tensor([0.1, 0.2, 0.3, 0.4]), facts, ["time", "place"])
     assert {q: {a: round(v, 6) for a, v in given.items()} for q, given in shares.items()} == {
         "time": {"day": 0.3, "night": 0.7},
         "place": {"snow": 0.4, "sea": 0.6},

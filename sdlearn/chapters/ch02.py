@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sdlearn import compression, world
+from sdlearn.chapters import field
 from sdlearn.checks import close, exercise
 from sdlearn.plots import COLOURS, DASHES, DPI, Numbers, Picture, figure, grid, picture, to_array
 
@@ -141,6 +143,38 @@ def encoded(pipe: Any, pictures: list[Image.Image]) -> torch.Tensor:
     return compression.encode_image(pipe, [compression.fit(p, pipe) for p in pictures]).cpu()
 
 
+def pixels_and_latents(
+    pipe: Any, in_pixels: torch.Tensor, in_latents: torch.Tensor, timesteps: Sequence[int]
+) -> Figure:
+    """One picture noised at `timesteps`: its pixels, their means over blocks, and its latents.
+
+    Args:
+        pipe: decodes the latents; a block is as large as one of its latent positions.
+        in_pixels: (steps, 3, H, W), from -1 to 1 before the noise.
+        in_latents: (steps, C, h, w).
+        timesteps: stand above the columns.
+    """
+    size = pipe.vae_scale_factor
+    blocks = torch.nn.functional.avg_pool2d(in_pixels, size)
+    rows = {
+        "pixels": compression.to_images(in_pixels),
+        f"pixels, means of {size} x {size}": compression.to_images(blocks),
+        "latents, decoded": compression.decode_latents(pipe, in_latents),
+    }
+    return grid(rows.values(), list(rows), [f"t = {t}" for t in timesteps])
+
+
+def answers(
+    weights: torch.Tensor, facts: Sequence[Sequence[str]], questions: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """From how sure one is of each scene, (N,), to how sure of each answer to each question."""
+    shares: dict[str, dict[str, float]] = {question: {} for question in questions}
+    for weight, fact in zip(weights.tolist(), facts, strict=True):
+        for question, answer in zip(questions, fact, strict=True):
+            shares[question][answer] = shares[question].get(answer, 0.0) + weight
+    return shares
+
+
 def agreement(facts: Sequence[Sequence[str]], questions: Sequence[str]) -> dict[str, torch.Tensor]:
     """For each question (N, N): 1 where two of N scenes give it the same answer, else 0."""
     return {
@@ -181,6 +215,24 @@ def small_world(
         for time, place, colour, kind in facts
     )
     return facts, [world.draw(scene) for scene in scenes]
+
+
+def worlds_by_chance(pipe: Any, count: int, seed: int = 0) -> list[torch.Tensor]:
+    """Latents of `count` small worlds, whose three places, colours and things chance picks."""
+    pick, known = Random(seed).sample, (world.PLACES, world.COLOURS, world.KINDS)
+    return [encoded(pipe, small_world(*(pick(k, 3) for k in known))[1]) for _ in range(count)]
+
+
+def ways_back(walked: dict[str, torch.Tensor]) -> Figure:
+    """Ends and some paths of the two ways back, "ODE" and "SDE", each (steps, n, 2)."""
+    titles = {"ODE": "ODE: half the arrow", "SDE": "SDE: the whole arrow and noise"}
+    shown = {"ODE": 8, "SDE": 2}  # a path with noise fills the panel
+    return field.panels(
+        [titles[name] for name in walked],
+        points=[way[-1] for way in walked.values()],
+        paths=[way[:, : shown[name]] for name, way in walked.items()],
+        size=3.6,
+    )
 
 
 def deciding_share(abar: Numbers, levels: Numbers, recognised: list[float]) -> float:
