@@ -5,18 +5,22 @@ What stands in the notebook is taken from there by its cell's id, so what is pro
 reader sees.
 """
 
+import ast
+import copy
 import inspect
 import math
-import re
 import threading
+import time
+from types import SimpleNamespace
 
 import nbformat
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from cells import FOLDER, part
 
-from sdlearn import models, plots, prediction
+from sdlearn import compression, models, plots, prediction
 from sdlearn.chapters import ch03
 from sdlearn.noising import add_noise, make_alphas_cumprod, make_betas
 
@@ -238,7 +242,7 @@ def test_small_unet_learns():
         net(noisy, t, kind) - (1 - ABAR[t].reshape(-1, 1, 1, 1)) ** 0.5 * noisy
     ).abs().max() < 0.5
     data = torch.linspace(-1, 1, 16).expand(2, 3, 16, 16), torch.tensor([0, 1])
-    run = list(names["train"](net, data, ABAR, 80, 600, rate=4e-3, batch=8))
+    run = list(names["train"](net, data, ABAR, 80, rate=4e-3, batch=8))
     losses = torch.stack([loss.mean() for _, loss, _ in run])
     assert len(run) == 80 and losses[-20:].mean() < 0.67 * losses[:10].mean()
     mean, out = run[-1][0], net(noisy, t, kind)
@@ -250,31 +254,74 @@ def test_small_unet_learns():
     ).abs().max() > 1e-5, "time and kind are heard"
 
 
-def test_training_repeats_and_stops_in_time():
+def test_training_repeats():
     names = page("timestep-embedding", "epsilon-loss", "block", "small-unet", "train")
     data = torch.zeros(2, 3, 16, 16), torch.tensor([0, 1])
 
-    def run(steps, seconds):
+    def run():
         torch.manual_seed(0)
-        return [
-            loss.mean().item()
-            for _, loss, _ in names["train"](
-                names["SmallUNet"](8, 2, ABAR), data, ABAR, steps, seconds, batch=2
-            )
-        ]
+        net = names["SmallUNet"](8, 2, ABAR)
+        return [loss.mean().item() for _, loss, _ in names["train"](net, data, ABAR, 3, batch=2)]
 
-    assert run(3, 60) == run(3, 60)
-    assert len(run(10_000, 0.2)) < 1000
+    assert run() == run() and len(run()) == 3
+
+
+@pytest.mark.parametrize("after", [0, 1, 5])
+def test_an_interrupt_keeps_what_was_learned(after, capsys):
+    """The chapter's training cell, stopped by the reader: it says where, without a traceback, and
+    the last snapshot is the network of that step."""
+    shown, ema = [], ch03.SmallUNet(8, 6, ABAR)
+
+    def stopped(net, data, alphas_cumprod, steps):
+        for _ in range(after):
+            yield ema, torch.rand(4) + 0.1, torch.randint(T, (4,))
+        raise KeyboardInterrupt
+
+    space = dict(plots=SimpleNamespace(live=lambda: shown.append), KINDS=ch03.KINDS, net=ema,
+                 x_train=None, kind_train=None, small_abar=ABAR, STEPS=800, ch03=ch03)  # fmt: skip
+    left = part(NAME, "training", torch=torch, time=time, copy=copy, train=stopped, **space)
+    assert f"Stopped after step {after} of 800; what was learned" in capsys.readouterr().out
+    assert list(left.snapshots) == ([0, after] if after else [0])
+    assert left.snapshots[after] is ema or not after
+    assert len(shown) == (after > 0)
+    if after:
+        assert shown[-1].alt.startswith(f"{after} training steps") and "house, cat" in shown[-1].alt
 
 
 def test_lesson_and_solutions_share_one_code():
-    """What the solutions take from the package is, line by line, what the chapter shows."""
+    """What the solutions take from the package is what the chapter shows, but for the types."""
     path = next(FOLDER.glob(f"{NAME}.ipynb"))
-    shown = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells)
+    cells = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    shown = {
+        node.name: bare(node)
+        for code in cells
+        for node in ast.parse(code).body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    }
     lesson = [ch03.timestep_embedding, ch03.epsilon_loss, ch03.Block, ch03.SmallUNet]
     for thing in [*lesson, ch03.close_up, ch03.train]:
-        code, cells = (re.sub(r"#.*|\s", "", text) for text in (inspect.getsource(thing), shown))
-        assert code in cells, f"{thing.__name__} differs from the chapter's"
+        code = bare(ast.parse(inspect.getsource(thing)).body[0])
+        assert code == shown[thing.__name__], f"{thing.__name__} differs from the chapter's"
+
+
+def bare(tree) -> str:
+    """Code without types."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        if isinstance(node, ast.arg):
+            node.annotation = None
+    return ast.unparse(tree)
+
+
+def test_a_sketch_is_the_chapters_ddim():
+    """Same network, same noise, same steps: to the last byte of the picture."""
+    ddim, net = page("ddim")["ddim"], ch03.SmallUNet(8, 6, ABAR)
+    noise = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    kinds = torch.tensor([0, 2])
+    want = ddim(lambda x, t: net(x, torch.full((2,), t), kinds), noise, 12, ABAR)
+    for a, b in zip(ch03.sketch(net, ABAR, kinds=[0, 2]), compression.to_images(want), strict=True):
+        assert np.abs(np.asarray(a, int) - np.asarray(b, int)).max() <= 1
 
 
 # ------------------------------------------------------------------------------ the measuring tools

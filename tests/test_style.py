@@ -14,7 +14,7 @@ PATHS = count.sources()
 OTHERS = [*ROOT.glob("tools/*.py"), *ROOT.glob("tests/**/*.py"), ROOT / "run.py"]
 # What is over a limit today; it may only become less, and goes when it is nothing. The core is far
 # from count.CORE_LINES (2,600): `python -m tools.count` says where its lines are.
-STILL = {"long": 0, "positional": 0, "untyped": 8, "twice": 0, "core": 4400, "mypy": 0}
+STILL = {"long": 0, "positional": 0, "untyped": 0, "twice": 0, "core": 4400, "mypy": 0}
 
 
 def test_ruff_finds_nothing():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,12 +12,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import nn
 
-from sdlearn import hub, world
+from sdlearn import compression, hub, world
 from sdlearn.checks import close, exercise
 from sdlearn.noising import add_noise
-from sdlearn.plots import COLOURS, DPI, Numbers, figure, plain_log, to_array
+from sdlearn.plots import COLOURS, DPI, Numbers, Picture, figure, picture, plain_log, to_array
 
 # ------------------------------------------------------------------------------ what it measures
 
@@ -120,16 +120,29 @@ def clocks(emb: Numbers, alike: Numbers, t: int) -> Figure:
 
 
 def training(
-    losses: Numbers, timesteps: Numbers, num_train_timesteps: int, *, title: str | None = None
+    losses: Numbers,
+    timesteps: Numbers,
+    num_train_timesteps: int,
+    *,
+    title: str | None = None,
+    sketches: dict[str, Picture] | None = None,
 ) -> Figure:
-    """How a training went: the loss by step, and by timestep.
+    """How a training went: the loss by step, and by timestep, and what the network draws.
 
-    Left the loss of each step and the mean of the last twenty; right the first against the last
+    Left the loss of each step and the mean of the last twenty; beside it the first against the last
     tenth of the steps. `losses` and `timesteps` are (steps, batch): the squared error and the
-    timestep of each example.
+    timestep of each example. `sketches` are pictures by name (see :func:`sketch`).
     """
-    losses, timesteps = to_array(losses), to_array(timesteps)
-    fig, (curve, by_t) = figure(1, 2, size=(9, 3.2))
+    losses, timesteps, sketches = to_array(losses), to_array(timesteps), sketches or {}
+    ratios = [4, 4, *[1.6] * len(sketches)]
+    fig, axes = figure(
+        1, len(ratios), size=(9 + 1.3 * len(sketches), 3.2), gridspec_kw=dict(width_ratios=ratios)
+    )
+    curve, by_t, *beside = axes
+    for ax, (name, drawn) in zip(beside, sketches.items(), strict=True):
+        ax.imshow(to_array(picture(drawn)), interpolation="nearest")
+        ax.set_title(name, fontsize=10)
+        ax.axis("off")
     each = losses.mean(1)
     mean = [each[max(0, i - 19) : i + 1].mean() for i in range(len(each))]
     curve.plot(each, ".", color="0.75", markersize=3, label="each step")
@@ -148,6 +161,8 @@ def training(
         f"{len(each)} training steps: the epsilon loss falls from {each[:part].mean():.3f} in the "
         f"first {part} to {each[-part:].mean():.3f} in the last; right the same by timestep."
     )
+    if sketches:
+        fig.alt += f" Beside it, what the network draws by now: {', '.join(sketches)}."
     return fig
 
 
@@ -251,25 +266,27 @@ def _tensor(ax, place: tuple, shape: tuple, shapes: list):
 
 
 # ------------------------------------------------------------------- the lesson's small network
-# The chapter shows this code in its cells (a test holds the two together); its solutions go on
-# with it here.
+# The chapter shows this code in its cells, without the types (a test holds the two together); its
+# solutions go on with it here.
 
 KINDS = ("house", "tree", "cat", "mushroom", "flower", "boat")
 
 
-def close_up(i):
+def close_up(i: int) -> Image.Image:
     kind, colour = KINDS[i % len(KINDS)], world.COLOURS[i // len(KINDS) % len(world.COLOURS)]
     thing = world.Thing(kind, colour, "middle")
     return world.draw(world.Scene((thing,), "meadow", "day"), 28, seed=i).crop((6, 9, 22, 25))
 
 
-def timestep_embedding(t, dim):
+def timestep_embedding(t: torch.Tensor | int, dim: int) -> torch.Tensor:
     omega = torch.exp(-math.log(10000) * torch.arange(dim // 2) / (dim // 2))  # fast clocks first
     angle = torch.as_tensor(t).reshape(-1, 1).float() * omega  # (B, dim / 2)
     return torch.cat([angle.cos(), angle.sin()], dim=1)  # (B, dim)
 
 
-def epsilon_loss(net, x0, alphas_cumprod, *told):
+def epsilon_loss(
+    net: Callable, x0: torch.Tensor, alphas_cumprod: torch.Tensor, *told: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     t = torch.randint(len(alphas_cumprod), (len(x0),))  # a t for each picture
     noise = torch.randn_like(x0)  # fresh noise
     noisy = add_noise(x0, noise, t, alphas_cumprod)  # chapter 02
@@ -279,7 +296,7 @@ def epsilon_loss(net, x0, alphas_cumprod, *told):
 
 
 class Block(nn.Module):
-    def __init__(self, cin, cout, dim):
+    def __init__(self, cin: int, cout: int, dim: int) -> None:
         super().__init__()
         self.norm1, self.conv1 = nn.GroupNorm(8, cin), nn.Conv2d(cin, cout, 3, padding=1)
         self.time = nn.Linear(dim, cout)
@@ -287,13 +304,13 @@ class Block(nn.Module):
         self.past = nn.Conv2d(cin, cout, 1)
         nn.init.zeros_(self.conv2.weight)
 
-    def forward(self, x, emb):
+    def forward(self, x: torch.Tensor, emb: torch.Tensor) -> torch.Tensor:
         h = self.conv1(F.silu(self.norm1(x))) + self.time(emb)[:, :, None, None]
         return self.past(x) + self.conv2(F.silu(self.norm2(h)))
 
 
 class SmallUNet(nn.Module):
-    def __init__(self, width, kinds, alphas_cumprod):
+    def __init__(self, width: int, kinds: int, alphas_cumprod: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("abar", alphas_cumprod.reshape(-1, 1, 1, 1))
         a, b, c, dim = width, 2 * width, 3 * width, 4 * width
@@ -306,7 +323,9 @@ class SmallUNet(nn.Module):
         self.norm = nn.GroupNorm(8, a)
         nn.init.zeros_(self.conv_out.weight)
 
-    def forward(self, x, t, kind):  # x: (B, 3, 16, 16)
+    def forward(  # x: (B, 3, 16, 16)
+        self, x: torch.Tensor, t: torch.Tensor, kind: torch.Tensor
+    ) -> torch.Tensor:
         emb = F.silu(self.time(timestep_embedding(t, self.conv_in.out_channels)) + self.kind(kind))
         h1 = self.down1(self.conv_in(x), emb)  # (B, a, 16, 16)
         h2 = self.down2(F.avg_pool2d(h1, 2), emb)  # (B, b, 8, 8)
@@ -318,10 +337,18 @@ class SmallUNet(nn.Module):
 
 
 def train(
-    net, data, alphas_cumprod, steps, seconds, *, loss_of=epsilon_loss, seed=0, rate=2e-3, batch=32
-):
+    net: nn.Module,
+    data: tuple[torch.Tensor, torch.Tensor],
+    alphas_cumprod: torch.Tensor,
+    steps: int,
+    *,
+    loss_of: Callable = epsilon_loss,
+    seed: int = 0,
+    rate: float = 2e-3,
+    batch: int = 32,
+) -> Iterator[tuple[nn.Module, torch.Tensor, torch.Tensor]]:
     torch.manual_seed(seed)
-    ema, began = copy.deepcopy(net).requires_grad_(False), time.monotonic()
+    ema = copy.deepcopy(net).requires_grad_(False)
     optimizer = torch.optim.AdamW(net.parameters(), rate, betas=(0.9, 0.99))
     for step in range(steps):
         some = torch.randint(len(data[0]), (batch,))
@@ -335,8 +362,22 @@ def train(
         for mean, new in zip(ema.parameters(), net.parameters(), strict=True):
             mean.lerp_(new.detach(), 1 - keep)
         yield ema, loss.detach(), t
-        if time.monotonic() - began > seconds:
-            return
+
+
+@torch.no_grad()
+def sketch(
+    net: Callable, alphas_cumprod: torch.Tensor, *, kinds: Sequence[int], steps: int = 12
+) -> list[Image.Image]:
+    """What a small network draws by now: a picture of each of `kinds`, always from the same noise,
+    in a few steps of DDIM (section 8 of the chapter)."""
+    x = torch.randn(len(kinds), 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    count, kind = len(alphas_cumprod), torch.as_tensor(kinds)
+    for i in range(steps):
+        t, after = (round(count * (1 - k / steps)) - 1 for k in (i, i + 1))
+        a, a_next = alphas_cumprod[t], alphas_cumprod[after] if after >= 0 else torch.tensor(1.0)
+        eps = net(x, torch.full((len(x),), t), kind)
+        x = a_next**0.5 * (x - (1 - a) ** 0.5 * eps) / a**0.5 + (1 - a_next) ** 0.5 * eps
+    return compression.to_images(x)
 
 
 # ------------------------------------------------------------------------------------ the exercises

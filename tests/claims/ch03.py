@@ -4,6 +4,21 @@ from claims import Claim
 
 CLAIMS = [
     Claim(
+        name="03.nearly_all_of_the_noise",
+        sentence="Nearly all of it.",
+        cell="code-06",
+        value="1 - F.mse_loss(guess, noise).item()",
+        low=0.9,
+    ),
+    Claim(
+        name="03.the_right_t_is_best",
+        sentence="The right $t$ is the best one, each time",
+        cell="code-24",
+        value="all(given[int(np.argmin(loss))] == int(name.split()[-1]) "
+        "for name, loss in curves_by_t.items())",
+        low=1,
+    ),
+    Claim(
         name="03.top_skip_carries_the_noise",
         sentence="it passes over the top, by the paths that were never shrunk",
         cell="code-14",
@@ -37,5 +52,56 @@ CLAIMS = [
         cell="way-back",
         value="(back[25] - houses[:n]).square().mean() / (back[1] - houses[:n]).square().mean()",
         low=1.05,
+    ),
+    Claim(
+        name="03.new_pictures_of_the_right_kind",
+        sentence="No copies: new pictures of the right kind",
+        cell="judge",
+        # how far from the nearest drawing, against how far drawings are apart; 0 for wrong kinds
+        value="float(near.mean() / others * ((kind_train[which] == asked).float().mean() >= 0.8))",
+        low=1.1,
+        long=True,
+        any_weights="the chapter trains this network itself",
+    ),
+    Claim(
+        name="03.a_narrow_network_learns_more_slowly",
+        sentence="The narrow network learns more slowly",
+        cell="short-runs",
+        value="float(smooth[f'width 8, {SCHEDULE}'][-1] "
+        "/ smooth[f'width {WIDTH}, {SCHEDULE}'][-1])",
+        low=1.1,
+        any_weights="the chapter trains these networks itself",
+    ),
+    Claim(
+        name="03.one_jump_gives_fog",
+        sentence="One jump gives fog where the words leave things open",
+        cell="jumps",
+        value="float(finals[0].std() / finals[-1].std())",
+        high=0.8,
+    ),
+    Claim(
+        name="03.velocity_changes_least",
+        sentence="As noise, $t$ near 0 dominates; as picture, $t$ near $T$",
+        cell="exams",
+        value="min(float(measured[name].max() / measured[name].min()) "
+        "for name in ('as noise', 'as picture')) "
+        "/ float(measured['as velocity'].max() / measured['as velocity'].min())",
+        low=2,
+    ),
+    Claim(
+        name="03.seen_pairs_come_out_in_place",
+        sentence="99 come out with everything in its place",
+        measured="evaluation.json/fidelity/seen/in_place/value",
+        low=98.5,
+        high=99.5,
+    ),
+    Claim(
+        name="03.most_kinds_after_a_third",
+        sentence="most of them after a third of the steps already",
+        cell="judge",
+        printed=r" 266 steps: (\d+) of 18",
+        low=10,
+        long=True,
+        any_weights="the chapter trains this network itself",
     ),
 ]
