@@ -152,8 +152,8 @@ def latent_mask(mask: Any, latents: torch.Tensor, size: tuple[int, int]) -> torc
     small = torch.nn.functional.interpolate(light.float(), size=latents.shape[-2:])
     if not small.any():
         raise ValueError(
-            "The mask leaves nothing to repaint: make the part that shall change white, at least a "
-            "few patches wide."
+            "The mask leaves nothing to repaint: make the part that should change white, at least "
+            "a few patches wide."
         )
     return small
 

@@ -404,7 +404,7 @@ def _options(sampler: str, eta: float) -> dict[str, Any]:
 
 
 def _warn(pipe: Any, texts: list[str], chosen: hub.Defaults, *, from_noise: bool) -> None:
-    """An empty prompt is warned of where nothing else says what the picture shall be."""
+    """An empty prompt is warned of where nothing else says what the picture should be."""
     negative, prompts = texts[: len(texts) // 2], texts[len(texts) // 2 :]
     _check_guidance(chosen.guidance_scale, negative, once=hub.is_few_step(pipe))
     _warn_of_scheduler(pipe, chosen.sampler)

@@ -129,7 +129,7 @@ def _word_note(word: str, known: frozenset[str]) -> Note | None:
         return Note(
             word, "negation", "",
             f"{word!r} takes nothing away: this model draws the words it reads. Leave out what "
-            "shall not be there, or say it in negative_prompt.",
+            "should not be there, or say it in negative_prompt.",
         )  # fmt: skip
     if word in NUMBERS or word.isdecimal():
         return Note(

@@ -120,7 +120,7 @@ def report(loads: list[Load], server: float, cores: int) -> str:
 
     Memory: (GB - SYSTEM_GB) / (kernel + server of one learner). Waiting: a picture costs
     ``cores * slowest / kernels`` seconds of one core when all press at once; AT_ONCE of the
-    learners do, and the last shall wait WAIT seconds.
+    learners do, and the last should wait at most WAIT seconds.
     """
     lines = ["| kernels | memory of one | first picture: half | the last | next: half | the last |"]
     lines += ["|---|---|---|---|---|---|"]
@@ -137,8 +137,8 @@ def report(loads: list[Load], server: float, cores: int) -> str:
         f"{max(most.again):.1f} / {most.kernels} = {picture:.1f} core-seconds, and the first one, "
         f"with starting the kernel and loading the model, {opening:.1f}.",
         f"Memory holds (GB − {SYSTEM_GB:g} for the system) / {each:.2f} learners. If {AT_ONCE:.0%} "
-        f"of them press Generate at the same moment and the last shall wait {WAIT:g} s, the cores "
-        f"hold {WAIT:g} × cores / ({AT_ONCE:g} × {picture:.1f}).",
+        f"of them press Generate at the same moment and the last should wait at most {WAIT:g} s, "
+        f"the cores hold {WAIT:g} × cores / ({AT_ONCE:g} × {picture:.1f}).",
         "",
         "| server | by memory | by waiting | if all open the notebook at once, the last waits |",
         "|---|---|---|---|",

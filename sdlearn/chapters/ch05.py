@@ -77,6 +77,8 @@ def fidelity(grid: dict, split: str = "seen") -> Figure:
             if np.isfinite(value):
                 ink = "black" if value > 55 else "white"
                 ax.text(c, r, f"{value:.0f}", ha="center", va="center", fontsize=8, color=ink)
+            else:  # not measured
+                ax.text(c, r, "–", ha="center", va="center", fontsize=8, color="0.4")
         ax.grid(False)
         ax.set(title=name, xlabel="steps")
         ax.set_xticks(range(len(steps)), [str(n) for n in steps])

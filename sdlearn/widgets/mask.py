@@ -1,4 +1,4 @@
-"""Draw on a picture what shall be repainted."""
+"""Draw on a picture what should be repainted."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class MaskFace(anywidget.AnyWidget):
 
 
 class MaskCanvas(Worker):
-    """Draw on a picture, with the mouse, a finger or sliders, what shall be repainted.
+    """Draw on a picture, with the mouse, a finger or sliders, what should be repainted.
 
     `.value` is the mask as a (rows, columns) array of truth values and can be set, `.mask` the same
     as a picture of the given one's size, white where it is set; `.image` is the picture drawn on,

@@ -13,11 +13,21 @@ CLAIMS = [
     ),
     Claim(
         name="05.dpm_solver_is_nearest",
-        sentence="DPM-Solver++ is nearest at every count",
+        sentence="With few steps DPM-Solver++ is nearest: at 2, 4 and 8 steps",
         cell="c040",
-        value="max(away['dpm++'][i] / min(away['ddim'][i], away['euler'][i]) for i in range(4))",
+        value="max(away['dpm++'][i] / min(away['ddim'][i], away['euler'][i]) for i in range(3))",
         high=0.95,
         any_weights="the order of the methods, which holds for smooth networks",
+    ),
+    Claim(
+        name="05.how_exact_the_goal_is",
+        sentence="a hundred steps of DDIM arrive about 3 % beside it",
+        cell="c040",
+        value="far(list(walk('ddim', 100))[-1][1]).mean().item()",
+        low=1.5,
+        high=4.5,
+        long=True,
+        any_weights="two methods for one curve, whatever the network has learned",
     ),
     Claim(
         name="05.ddpm_never_comes_near",
@@ -29,10 +39,10 @@ CLAIMS = [
     ),
     Claim(
         name="05.settled_within_the_first_half",
-        sentence="Within the first half of the walk one of them has won",
+        sentence="By step 11 one of them has won",
         cell="c017",
         value="settled[0.95]",
-        high=13,
+        high=11,
         any_weights="a network that says little new late on settles early too",
     ),
     Claim(
@@ -40,8 +50,8 @@ CLAIMS = [
         sentence="the house returns to the left",
         cell="c038",
         # share of the red pixels that lie left of the middle
-        value="(lambda p: (p[..., 0] - p[..., 2] > 90)[:, : p.shape[1] // 2].sum() "
-        "/ (p[..., 0] - p[..., 2] > 90).sum())(np.asarray(turned[1], int))",
+        value="min((lambda p: (p[..., 0] - p[..., 2] > 90)[:, : p.shape[1] // 2].sum() "
+        "/ (p[..., 0] - p[..., 2] > 90).sum())(np.asarray(t, int)) for t in turned[1:4])",
         low=0.6,
     ),
     Claim(
@@ -70,7 +80,7 @@ CLAIMS = [
     ),
     Claim(
         name="05.few_steps_and_a_large_scale_fail",
-        sentence="Few steps and a large scale fail together",
+        sentence="With DDIM, few steps and a large scale fail together",
         cell="c046",
         # more than either does alone
         value="ch05.fidelity_of(table, 5, 'ddim', 2) - min("
