@@ -220,13 +220,6 @@ def test_quantise_formula():
         assert torch.allclose(quantise(q, bits, 1.0), q, atol=1e-6)
 
 
-def test_larger_patches_and_fewer_numbers_have_the_ratio_the_table_says():
-    """12, 48 and 192 to 1, both ways, exactly."""
-    for ratio in (12, 48, 192):
-        larger = int((ratio * 4 / 3) ** 0.5)
-        assert 3 * 8**2 / (3 * 8**2 // ratio) == 3 * larger**2 / 4 == ratio
-
-
 # -------------------------------------------------------------------------------------- the package
 
 
@@ -344,33 +337,44 @@ def test_preview_is_fitted_once_a_model_and_forgotten_with_it():
     ] == [(6, 8)] * 2
 
 
-def test_small_network_is_pca_before_training_and_better_after(pictures):
-    """The notebook's network of chapter 01: at first the copy that PCA gives (1e-4), and after 20
-    steps a better one."""
-    space = lesson(
-        "pca",
-        "patch-pca",
-        "small",
-        "train-small",
-        learn=pictures,
-        test=pictures[:2],
-        factor=8,
-        side=64,
+def test_copies_by_pca_lose_what_pca_says(pictures):
+    """`ch01.patch_copies` with the notebook's PCA, on the pictures it was fitted to: the squared
+    error is the sum of the discarded variances (2 % for rounding and clipping), and with all
+    numbers nothing is lost."""
+    pca = lesson("pca")["pca"]
+    vectors = F.pixel_unshuffle(to_tensor(pictures), 8).movedim(1, -1).flatten(0, 2)
+    copies = ch01.patch_copies(pca, pictures, pictures, 16, 8)
+    lost = (to_tensor(copies) - to_tensor(pictures)).square().sum() / len(vectors)
+    assert lost.item() == pytest.approx(pca(vectors)[1][16:].sum().item(), rel=0.05)
+    whole = ch01.patch_copies(pca, pictures, pictures, 192, 8)
+    assert all(psnr(a, b) > 50 for a, b in zip(pictures, whole, strict=True))
+
+
+def test_formats_fill_their_bytes_and_no_more(pictures):
+    p = pictures[0].resize((128, 128))
+    for kind in ("JPEG", "WebP", "PNG, smaller"):
+        few, many = (ch01.fitted(p, kind, size) for size in (1000, 3000))
+        assert few.size == p.size and psnr(p, few) < psnr(p, many)
+    assert ch01.fitted(p, "PNG, smaller", 10**6).tobytes() == p.tobytes(), (
+        "PNG itself loses nothing"
     )
-    torch.manual_seed(0)
-    net = space["Small"](8, width=16)
-    with torch.no_grad():
-        x = net(to_tensor(pictures[:2]))
-    linear = space["patch_pca"](4, 8)
-    assert all(psnr(a, b) > 45 for a, b in zip(to_images(x), linear, strict=True))
-    better = space["train"](net, steps=20, crop=64)
-    assert np.mean([psnr(a, b) for a, b in zip(pictures, better, strict=False)]) > 0.2 + np.mean(
-        [psnr(a, b) for a, b in zip(pictures, linear, strict=False)]
-    )
+    assert 2000 < ch01.png_bytes([p]) < 10_000
+    with pytest.raises(ValueError, match="allow more"):
+        ch01.fitted(p, "WebP", 20)
+    with pytest.raises(ValueError, match="choose JPEG"):
+        ch01.fitted(p, "GIF", 1000)
+
+
+def test_different_maps_do_not_repeat_each_other():
+    """A copy and a multiple of a map are picked last."""
+    g = torch.Generator().manual_seed(0)
+    one, two = torch.randn(4, 4, generator=g), 0.5 * torch.randn(4, 4, generator=g)
+    picked = ch01.different(torch.stack([one, 0.9 * one, two, one]), count=2)
+    assert torch.equal(picked[0], one) and torch.equal(picked[1], two)
 
 
 def test_share_inside_a_patch():
-    """The notebook's measure of section 11: all of a blot in its own patch, of an even change as
+    """The notebook's measure of section 10: all of a blot in its own patch, of an even change as
     much as there are patches, cut at the border."""
     inside = lesson("inside", factor=8)["inside"]
     blot, even = np.zeros((32, 32)), np.ones((32, 32))

@@ -1,18 +1,19 @@
-"""Chapter 01, Latent compression: a latent's channels, and the exercises."""
+"""Chapter 01, Latent compression: its figures, the race of formats, and the exercises."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
-from sdlearn import hub
+from sdlearn import compression, hub, world
 from sdlearn.checks import close, exercise
-from sdlearn.compression import encode_image
-from sdlearn.plots import Numbers, figure, signed, to_array
+from sdlearn.plots import COLOURS, Numbers, figure, grid, picture, signed, to_array
 
 
 def latent_channels(
@@ -34,6 +35,25 @@ def latent_channels(
         f"{title or 'A latent'}: its {len(array)} channels of {array.shape[1]} x {array.shape[2]} "
         f"numbers, orange below 0 and purple above; their means are {means}."
     )
+    return fig
+
+
+def copies_of_points(points: torch.Tensor, copies: dict[str, torch.Tensor]) -> Figure:
+    """Points (N, 2) of a plane, and beside each its copy: a panel for each way of copying."""
+    fig, axes = figure(1, len(copies), size=(3.2 * len(copies), 3.7), squeeze=False)
+    total, said = (points - points.mean(0)).square().sum(), []
+    for ax, (name, copy) in zip(axes[0], copies.items(), strict=True):
+        lost = (points - copy).square().sum() / total
+        for pair in torch.stack([points, copy], 1):
+            ax.plot(*to_array(pair).T, color="0.75", linewidth=0.8, linestyle="-")
+        look = dict(linestyle="", markersize=4)
+        ax.plot(*to_array(points).T, marker="o", color=COLOURS[0], label="points", **look)
+        ax.plot(*to_array(copy).T, marker="x", color=COLOURS[1], label="copies", **look)
+        ax.set(aspect="equal", xticks=[], yticks=[], title=f"{name}, {lost:.0%} lost")
+        said.append(f"{name} loses {lost:.0%}")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    fig.alt = f"{len(points)} points of a plane and their copies: {', '.join(said)}."
     return fig
 
 
@@ -60,11 +80,128 @@ def feature_maps(pipe: Any, image: Any) -> dict[str, torch.Tensor]:
         try:
             for name, stage in stages.items():
                 hooks.append(stage.register_forward_hook(keep(name)))
-            encode_image(pipe, image)
+            compression.encode_image(pipe, image)
         finally:
             for hook in hooks:
                 hook.remove()
     return maps
+
+
+def different(maps: torch.Tensor, count: int = 6) -> torch.Tensor:
+    """Of the maps (C, h, w) of a stage the `count` that repeat each other least: each time the one
+    of which most is not told by those already picked (Gram and Schmidt)."""
+    rest, picked = maps.flatten(1) - maps.flatten(1).mean(1, keepdim=True), []
+    for _ in range(min(count, len(maps))):
+        picked.append(int(rest.square().sum(1).argmax()))
+        one = torch.nn.functional.normalize(rest[picked[-1]], dim=0)
+        rest = rest - torch.outer(rest @ one, one)
+    return maps[picked]
+
+
+def beside(pictures: list[Image.Image], copies: list[Image.Image]) -> Figure:
+    """Pictures, their copies with PSNR, and four times the difference."""
+    pairs = list(zip(pictures, copies, strict=False))
+    apart = [np.abs(np.float32(a) - np.float32(b)).mean(2) / 64 for a, b in pairs]
+    labels = [f"{compression.psnr(a, b):.1f} dB" for a, b in pairs]
+    rows = [[a for a, _ in pairs], [b for _, b in pairs], [picture(d) for d in apart]]
+    names = ["picture", "decoded from its latent", "difference x 4"]
+    return grid(rows, names, [[], labels, []])
+
+
+def with_psnr(
+    original: Image.Image, rows: dict[str, list[Image.Image]], strengths: list[float]
+) -> Figure:
+    """Named rows of damaged copies of a picture, over each the strength and its PSNR."""
+    labels = [
+        [
+            f"s = {s}: {compression.psnr(original, p):.1f} dB"
+            for s, p in zip(strengths, row, strict=True)
+        ]
+        for row in rows.values()
+    ]
+    return grid(list(rows.values()), list(rows), labels, cell=1.25)
+
+
+def patch_copies(
+    pca: Callable, learn: list[Image.Image], test: list[Image.Image], k: int, factor: int
+) -> list[Image.Image]:
+    """Copies of `test` that keep `k` numbers of each patch of `factor` x `factor` pixels.
+
+    Args:
+        pca: (N, D) -> mean (D,), variances (D,), directions (D, D), largest first.
+        learn: pictures to which PCA is fitted.
+        test: pictures to copy.
+        k: numbers kept per patch.
+        factor: side of a patch in pixels.
+    """
+    known, new = (
+        torch.nn.functional.pixel_unshuffle(compression.to_tensor(p), factor).movedim(1, -1)
+        for p in (learn, test)
+    )
+    mean, _, directions = pca(known.flatten(0, 2))
+    code = (new - mean) @ directions[:, :k]
+    patches = (code @ directions[:, :k].T + mean).movedim(-1, 1)
+    return compression.to_images(torch.nn.functional.pixel_shuffle(patches, factor))
+
+
+def _file(image: Image.Image, kind: str, **options: int) -> io.BytesIO:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file
+
+
+def png_bytes(pictures: list[Image.Image]) -> float:
+    """Bytes of a lossless PNG, on average."""
+    return float(np.mean([len(_file(p, "PNG", optimize=True).getvalue()) for p in pictures]))
+
+
+def fitted(image: Image.Image, kind: str, max_bytes: int) -> Image.Image:
+    """The best copy of a picture that a file format gives in `max_bytes`.
+
+    The whole file counts for WebP and PNG; for JPEG what :func:`compression.jpeg` counts.
+
+    Args:
+        image: to be stored.
+        kind: "JPEG" and "WebP", at the best quality that fits, or "PNG, smaller": the largest
+            smaller picture that fits, brought back to the size of `image`.
+        max_bytes: what the file may take.
+
+    Raises:
+        ValueError: for another kind, or where nothing fits.
+    """
+    if kind == "JPEG":
+        return compression.jpeg(image, max_bytes)[0]
+    if kind not in ("WebP", "PNG, smaller"):
+        raise ValueError(f"Unknown kind {kind!r}: choose JPEG, WebP or PNG, smaller.")
+    best, low, high = None, 1, 100 if kind == "WebP" else image.width
+    while low <= high:  # size grows with quality, and with the side: halve the range
+        middle = (low + high) // 2
+        if kind == "WebP":
+            file = _file(image, "WEBP", quality=middle, method=4)
+        else:
+            small = image.resize((middle, middle), Image.Resampling.LANCZOS)
+            file = _file(small, "PNG", optimize=True)
+        if len(file.getvalue()) <= max_bytes:
+            best, low = file, middle + 1
+        else:
+            high = middle - 1
+    if best is None:
+        raise ValueError(f"No {kind} of this picture fits into {max_bytes} bytes: allow more.")
+    return Image.open(best).convert("RGB").resize(image.size, Image.Resampling.BICUBIC)
+
+
+def change(a: Image.Image, b: Image.Image) -> np.ndarray:
+    """Squared difference of two pictures, summed over the colors, (H, W)."""
+    return np.square(np.float32(a) - np.float32(b)).sum(2)
+
+
+def house_and_balloon(side: int) -> list[Image.Image]:
+    """A red house on the left in the snow, and a yellow balloon on the right in a meadow."""
+    scenes = (
+        world.Scene((world.Thing("house", "red", "left"),), "snow", "day"),
+        world.Scene((world.Thing("balloon", "yellow", "right"),), "meadow", "day"),
+    )
+    return [world.draw(scene, side, seed=1) for scene in scenes]
 
 
 # ------------------------------------------------------------------------------------ the exercises
@@ -94,8 +231,6 @@ def _(answer):
     right="255 is the distance from black to white; so is your number.",
 )
 def _(answer):
-    import torch
-
     a, error = torch.rand(2, 3, 8, 8) * 1.8 - 0.9, 0.1 * torch.rand(2, 3, 8, 8)
     got = answer(a, a + error)
     want = 10 * torch.log10(4 / error.square().mean())
@@ -116,8 +251,6 @@ def _(answer):
     right="Gradients flow through mean and standard deviation.",
 )
 def _(answer):
-    import torch
-
     mean, logvar, noise = torch.randn(3, 1, 4, 8, 8)
     yield close(answer(mean, logvar, 0 * noise), mean), "Without noise, the mean must come out."
     yield (
