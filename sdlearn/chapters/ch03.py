@@ -449,7 +449,7 @@ def _(answer):
 @exercise(
     "03.4",
     hint="Hand in (a sentence, the loss of each step, a few pictures).",
-    right="It learnt. Was your prediction right? If not, what did it leave out?",
+    right="It learned. Was your prediction right? If not, what did it leave out?",
 )
 def _(answer):
     import torch
@@ -474,6 +474,6 @@ def _(answer):
     rough = (pictures - pictures.roll(1, -1)).square().mean() / (2 * pictures.var())
     yield (
         rough < 0.7,
-        "The pictures are still noise: neighbouring pixels have nothing to do with each "
+        "The pictures are still noise: neighboring pixels have nothing to do with each "
         "other. Train longer, or draw with the running mean.",
     )

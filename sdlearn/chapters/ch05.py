@@ -22,7 +22,7 @@ def paths(
     title: str | None = None,
     size: tuple[float, float] = (8.4, 3),
 ) -> Figure:
-    """Paths (steps, walkers) side by side on common axes, coloured by where each ends:
+    """Paths (steps, walkers) side by side on common axes, colored by where each ends:
 
     above 0 (solid) or below (dashed). `goals` are marked by lines.
     """
