@@ -40,7 +40,7 @@ def latent_channels(
 
 def copies_of_points(points: torch.Tensor, copies: dict[str, torch.Tensor]) -> Figure:
     """Points (N, 2) of a plane, and beside each its copy: a panel for each way of copying."""
-    fig, axes = figure(1, len(copies), size=(3.2 * len(copies), 3.7), squeeze=False)
+    fig, axes = figure(1, len(copies), size=(3.2 * len(copies), 3.4), squeeze=False)
     total, said = (points - points.mean(0)).square().sum(), []
     for ax, (name, copy) in zip(axes[0], copies.items(), strict=True):
         lost = (points - copy).square().sum() / total
@@ -51,8 +51,7 @@ def copies_of_points(points: torch.Tensor, copies: dict[str, torch.Tensor]) -> F
         ax.plot(*to_array(copy).T, marker="x", color=COLOURS[1], label="copies", **look)
         ax.set(aspect="equal", xticks=[], yticks=[], title=f"{name}, {lost:.0%} lost")
         said.append(f"{name} loses {lost:.0%}")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    axes[0, -1].legend(loc="center", frameon=False)
     fig.alt = f"{len(points)} points of a plane and their copies: {', '.join(said)}."
     return fig
 

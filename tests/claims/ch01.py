@@ -64,7 +64,7 @@ CLAIMS = [
     ),
     Claim(
         name="01.spread_near_one",
-        sentence="A tenth off 1 does no harm",
+        sentence="All near 1, as they should be",
         cell="c01-052",
         value="((raw * scale).std((0, 2, 3)) - 1).abs().max().item()",
         high=0.15,
