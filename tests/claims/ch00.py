@@ -34,4 +34,23 @@ CLAIMS = [
         high=1e-3,
         any_weights="ten lines and the package are one algorithm, whatever the weights",
     ),
+    Claim(
+        name="00.from_five_steps_on_it_hardly_changes",
+        sentence="from 5 steps on it hardly changes",
+        cell="c24c",
+        # mean difference of a pixel's value to the picture of 25 steps, at guidance 2
+        value="max(abs(1.0 * plots.to_array(p) - plots.to_array(by_setting[1][3])).mean() "
+        "for p in by_setting[1][1:3])",
+        high=8,
+        any_weights="weights that know nothing follow a smooth path too",
+    ),
+    Claim(
+        name="00.strong_guidance_breaks_large_steps",
+        sentence="too much of it, in steps too large, breaks the picture",
+        cell="c24c",
+        value="abs(1.0 * plots.to_array(by_setting[2][0]) "
+        "- plots.to_array(by_setting[2][3])).mean()",
+        low=20,
+        any_weights="a large step in a wrong direction leaves every world",
+    ),
 ]
