@@ -8,7 +8,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import nbformat
 from PIL import Image
 
 from tools import labdrive
@@ -65,14 +64,10 @@ def panel(path: Path) -> None:
     """
     if reason := labdrive.missing():
         raise RuntimeError(f"The panel cannot be filmed: {reason}.")
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    nb = nbformat.v4.new_notebook(metadata=kernel, cells=[nbformat.v4.new_code_cell(CELL)])
     with tempfile.TemporaryDirectory() as folder:
-        nbformat.write(nb, Path(folder) / "panel.ipynb")
         with labdrive.lab(folder) as server, labdrive.browser() as chromium:
             page = labdrive.new_page(chromium, 1100, 1000)
-            server.open(page, "panel.ipynb")
-            labdrive.run_all(page)
+            server.open_cells(page, Path(folder), [CELL])
             film = Film(page, ".jp-OutputArea-output .sd-control")
             film.shoot(800)
             box = page.get_by_label("Prompt", exact=True)

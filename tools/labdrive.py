@@ -83,6 +83,17 @@ class Server:
     def __init__(self, url: str, token: str):
         self.url, self.token = url, token
 
+    def open_cells(self, page, root: Path, sources: list[str]) -> None:
+        """Write a notebook of these cells into the served folder, open it and run it."""
+        import nbformat
+
+        v4 = nbformat.v4
+        notebook = v4.new_notebook(cells=[v4.new_code_cell(source.strip()) for source in sources])
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+        nbformat.write(notebook, Path(root) / "cells.ipynb")
+        self.open(page, "cells.ipynb")
+        run_all(page)
+
     def open(self, page, path: str) -> None:
         """Open a notebook and wait for its kernel to answer."""
         page.goto(f"{self.url}lab/tree/{path}?reset&token={self.token}")

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import anywidget
 import ipywidgets as W
+import traitlets
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -143,10 +145,23 @@ class Control(W.VBox):
         return f"{type(self).__name__}(value={self.value!r})"
 
 
+class WorkerFace(anywidget.AnyWidget):
+    """What every control that works on a prompt shows: notes on it, status, steps done."""
+
+    _css = HERE / "panel.css"
+    prompt = traitlets.Unicode().tag(sync=True)
+    notes = traitlets.List().tag(sync=True)
+    status = traitlets.Unicode().tag(sync=True)
+    bad = traitlets.Bool(False).tag(sync=True)
+    busy = traitlets.Bool(False).tag(sync=True)
+    done = traitlets.Int(0).tag(sync=True)
+    total = traitlets.Int(0).tag(sync=True)
+
+
 class Worker(Control):
     """A control whose `face` is drawn by a script, and whose work runs in a thread."""
 
-    face: Any
+    face: WorkerFace
     error = ""  # the sentence that is shown when it failed
     _thread: threading.Thread | None = None
 

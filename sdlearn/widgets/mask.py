@@ -7,24 +7,22 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import anywidget
 import numpy as np
 import traitlets
 from PIL import Image
 
 from sdlearn import compression, editing, hub, inputs, text
-from sdlearn.widgets.base import HERE, Worker, esm, jpeg_uri, sentence
+from sdlearn.widgets.base import Worker, WorkerFace, esm, jpeg_uri, sentence
 from sdlearn.widgets.words import said
 
 LARGEST = 1024  # pixels of a side that go to the browser
 MOST_CELLS = 128  # a side of the mask: finer cells cannot be hit with a finger
 
 
-class MaskFace(anywidget.AnyWidget):
+class MaskFace(WorkerFace):
     """What the browser shows and hears of a MaskCanvas; `mask.js` draws it."""
 
     _esm = esm("mask.js")
-    _css = HERE / "panel.css"
     src = traitlets.Unicode().tag(sync=True)
     alt = traitlets.Unicode().tag(sync=True)
     columns = traitlets.Int(1).tag(sync=True)
@@ -33,13 +31,6 @@ class MaskFace(anywidget.AnyWidget):
     high = traitlets.Int(320).tag(sync=True)
     bits = traitlets.Unicode().tag(sync=True)
     asks = traitlets.Bool(False).tag(sync=True)
-    prompt = traitlets.Unicode().tag(sync=True)
-    notes = traitlets.List().tag(sync=True)
-    status = traitlets.Unicode().tag(sync=True)
-    bad = traitlets.Bool(False).tag(sync=True)
-    busy = traitlets.Bool(False).tag(sync=True)
-    done = traitlets.Int(0).tag(sync=True)
-    total = traitlets.Int(0).tag(sync=True)
     result = traitlets.Dict().tag(sync=True)
 
 

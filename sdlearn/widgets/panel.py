@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import anywidget
 import numpy as np
 import torch
 import traitlets
@@ -17,29 +16,21 @@ from PIL import Image
 from sdlearn import hub, plots, sampling, text
 from sdlearn.compression import decode_latents, picture_size
 from sdlearn.widgets import words
-from sdlearn.widgets.base import HERE, Worker, esm, jpeg_uri, sentence
+from sdlearn.widgets.base import Worker, WorkerFace, esm, jpeg_uri, sentence
 
 EMPTY = "Type what the picture should show, for example: a red house in the snow at night."
 
 
-class Face(anywidget.AnyWidget):
+class Face(WorkerFace):
     """What the browser shows and hears of a PromptPanel; `panel.js` draws it."""
 
     _esm = esm("panel.js")
-    _css = HERE / "panel.css"
-    prompt = traitlets.Unicode().tag(sync=True)
     seed = traitlets.Int(0, min=0, max=2**31 - 1).tag(sync=True)
     steps = traitlets.Int(25, min=1, max=1000).tag(sync=True)
     guidance = traitlets.Float(5.0, min=0, max=30).tag(sync=True)
     live = traitlets.Bool(True).tag(sync=True)
     marks = traitlets.List().tag(sync=True)
-    notes = traitlets.List().tag(sync=True)
     chips = traitlets.Dict().tag(sync=True)
-    status = traitlets.Unicode().tag(sync=True)
-    bad = traitlets.Bool(False).tag(sync=True)
-    busy = traitlets.Bool(False).tag(sync=True)
-    done = traitlets.Int(0).tag(sync=True)
-    total = traitlets.Int(0).tag(sync=True)
     shown = traitlets.Dict().tag(sync=True)
     frames = traitlets.Dict().tag(sync=True)
     strip = traitlets.List().tag(sync=True)

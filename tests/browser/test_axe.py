@@ -1,13 +1,12 @@
 """axe-core judges the pages and the controls: no serious and no critical finding."""
 
-import nbformat
 import pytest
 import sitekit
 from axe_playwright_python.sync_playwright import Axe
 from test_lab import CELLS
 from test_pages import go, offline
 
-from tools.labdrive import browser, lab, missing, new_page, run_all
+from tools.labdrive import browser, lab, missing, new_page
 
 pytestmark = [
     pytest.mark.browser,
@@ -73,28 +72,14 @@ def test_page_on_a_phone(chromium):
 
 def test_controls_in_jupyterlab(chromium, tmp_path):
     """Only what stands within our own controls; JupyterLab's own pages are JupyterLab's."""
-    cells = [nbformat.v4.new_code_cell(source.strip()) for source in CELLS]
-    cells.append(
-        nbformat.v4.new_code_cell(
-            "widgets.MaskCanvas(scenes[3], prompt='a blue boat', repaint=lambda mask, prompt: "
-            "scenes[4])"
-        )
-    )
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    notebook.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    nbformat.write(notebook, tmp_path / "controls.ipynb")
+    mask = "widgets.MaskCanvas(scenes[3], prompt='a blue boat', repaint=lambda *_: scenes[4])"
     with lab(tmp_path) as server:
         page = new_page(chromium)
-        server.open(page, "controls.ipynb")
-        run_all(page)
+        server.open_cells(page, tmp_path, [*CELLS, mask])
         controls = page.locator(".sd-control")
-        for number in range(len(cells) - 1):
+        for number in range(len(CELLS)):
             controls.nth(number).wait_for(state="attached")
             controls.nth(number).scroll_into_view_if_needed()
-        assert controls.count() == len(cells) - 1
+        assert controls.count() == len(CELLS)
         assert findings(page, ".sd-control") == []
         page.context.close()

@@ -8,7 +8,6 @@ them. The last test ends the kernel.
 import re
 from pathlib import Path
 
-import nbformat
 import pytest
 
 from tools.labdrive import (
@@ -21,7 +20,6 @@ from tools.labdrive import (
     look,
     missing,
     new_page,
-    run_all,
     shut_kernel_down,
     wait_until,
     wait_until_back,
@@ -88,19 +86,9 @@ panel.add_class("t-panel"); panel
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     root = tmp_path_factory.mktemp("lab")
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(source.strip()) for source in CELLS]
-    )
-    notebook.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    nbformat.write(notebook, root / "controls.ipynb")
     with lab(root) as server, browser() as chromium:
         page = new_page(chromium)
-        server.open(page, "controls.ipynb")
-        run_all(page)
+        server.open_cells(page, root, CELLS)
         yield page
 
 

@@ -3,10 +3,9 @@ picture repainted from it."""
 
 import json
 
-import nbformat
 import pytest
 
-from tools.labdrive import ask_kernel, browser, lab, missing, new_page, run_all, wait_until
+from tools.labdrive import ask_kernel, browser, lab, missing, new_page, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
@@ -30,19 +29,9 @@ canvas.add_class("t-mask"); canvas
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     root = tmp_path_factory.mktemp("lab")
-    notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(source.strip()) for source in CELLS]
-    )
-    notebook.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    nbformat.write(notebook, root / "mask.ipynb")
     with lab(root) as server, browser() as chromium:
         page = new_page(chromium)
-        server.open(page, "mask.ipynb")
-        run_all(page)
+        server.open_cells(page, root, CELLS)
         page.locator(".t-mask canvas").wait_for()
         yield page
         assert page.errors == []
