@@ -1,8 +1,12 @@
 """One style for all code, notebooks included: ruff's rules stand in pyproject.toml, the limits in
 tools/count.py."""
 
+import ast
+import importlib
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -81,3 +85,39 @@ def test_each_limit_is_found(tmp_path, monkeypatch):
         "sdlearn/noising.py imports sdlearn.widgets.y, which stands above it",
     ]
     assert count.code_lines(paths[1]) == 4 and count.code_lines(paths[0]) == 54
+
+
+def missing_names(path: Path) -> Iterator[str]:
+    """What a notebook's cells take from the package and is not there (any more)."""
+    modules = {}
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        tree = ast.parse("".join(cell["source"])) if cell["cell_type"] == "code" else ast.Module([])
+        for node in ast.walk(tree):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            for alias in node.names if (module or "").startswith("sdlearn") else ():
+                try:
+                    found = importlib.import_module(f"{module}.{alias.name}")
+                    modules[alias.asname or alias.name] = found
+                except ModuleNotFoundError:  # a function, or nothing
+                    if not hasattr(importlib.import_module(module), alias.name):
+                        yield f"{path.name} {cell['id']}: {module} has no {alias.name}"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                module = modules.get(node.value.id)
+                if module and not hasattr(module, node.attr):
+                    yield f"{path.name} {cell['id']}: {node.value.id} has no {node.attr}"
+
+
+def test_notebooks_name_what_there_is(tmp_path):
+    """A name that was changed is found here, before any chapter is run."""
+    wrong = {
+        "cells": [{"cell_type": "code", "id": "x", "source": ["from sdlearn import hub, no\n"]}]
+    }
+    wrong["cells"][0]["source"] += ["hub.nothing, hub.TINY_SD"]
+    (tmp_path / "a.ipynb").write_text(json.dumps(wrong))
+    assert list(missing_names(tmp_path / "a.ipynb")) == [
+        "a.ipynb x: sdlearn has no no",
+        "a.ipynb x: hub has no nothing",
+    ]
+    found = [line for path in ROOT.glob("notebooks/**/*.ipynb") for line in missing_names(path)]
+    assert found == []
