@@ -65,8 +65,8 @@ def _(answer):
     start, got = answer(z, noise, abar, timesteps, 0.3)
     yield (
         start != 3,
-        "3 of 10 steps are run at strength 0.3. The loop begins with the noisiest: those are the "
-        "ones to skip.",
+        "At strength 0.3, 3 of 10 steps should be run; yours skips 3 and runs 7. The loop begins "
+        "with the noisiest steps: skip 7 of those.",
     )
     yield start == 7, f"At strength 0.3 of 10 steps, {start} are skipped; how many should be run?"
     yield (

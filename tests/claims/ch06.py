@@ -115,7 +115,7 @@ CLAIMS = [
     ),
     Claim(
         name="06.the_straight_line_is_as_good",
-        sentence="on the straight line no fewer middles are as asked than on the arc",
+        sentence="the straight line gives the picture asked for no less often than the arc",
         cell="4657a43d",
         value="min(kept['straight line'], kept['straight line'] - kept['arc'] + 7)",
         low=6,
