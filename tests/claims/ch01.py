@@ -20,6 +20,13 @@ CLAIMS = [
         high=16,
     ),
     Claim(
+        name="01.six_bits_are_enough",
+        sentence="Six bits are nearly as good as eight",
+        cell="c01-040",
+        value="race['latents'][1] - race['latents'][0]",
+        high=0.8,
+    ),
+    Claim(
         name="01.latents_win_below_a_thousand_bytes",
         sentence="Up to about a thousand bytes the latents win",
         cell="c01-040",
