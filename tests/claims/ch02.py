@@ -46,7 +46,7 @@ CLAIMS = [
     ),
     Claim(
         name="02.pixels_last_longer",
-        sentence="In pixels, by far, with the same share of noise in each number",
+        sentence="To the eye, in pixels, by far, with the same share of noise in each number",
         cell="code-79",
         value="recognised(compression.to_tensor(pictures), 8 * T // 10, noises=2)['whole scene']"
         " - recognised(latents, 8 * T // 10)['whole scene']",
@@ -86,7 +86,7 @@ CLAIMS = [
     ),
     Claim(
         name="02.the_way_with_noise_is_far_longer",
-        sentence="the other over fifty times as long",
+        sentence="the other more than fifty times as long",
         cell="code-71",
         value="(lambda d: d[1] / d[0])([w.diff(dim=0).norm(dim=-1).sum(0).mean().item() "
         "for w in walked.values()])",
