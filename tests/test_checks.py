@@ -23,7 +23,7 @@ from PIL import Image
 from setuptools import find_packages
 
 from sdlearn import checks, noising
-from sdlearn.chapters import ch00, ch01, ch02, ch03, ch04, ch05, ch06  # noqa: F401
+from sdlearn.chapters import ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch08  # noqa: F401
 from sdlearn.checks import EXERCISES, check, close, exercise, verdict_of
 
 
@@ -432,6 +432,57 @@ CASES |= {
             (_before, _mask, _after.resize((16, 16))),
             7,
         ],
+    ),
+}
+
+
+def _amounts(a):
+    return a**0.5 + (1 - a) ** 0.5
+
+
+def _straight_step(size, way):
+    def step(x, eps, a_t, a_s):
+        s_t, s_s = ((1 - a) ** 0.5 / _amounts(a) for a in (a_t, a_s))
+        x0 = (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5
+        return size(a_s) * (x / size(a_t) + way * (s_s - s_t) * (eps - x0))
+
+    return step
+
+
+def _curvature(y, s, power=2, weighed=True):
+    time = s.diff().abs() if weighed else torch.ones(len(s) - 1) / (len(s) - 1)
+    v, line = y.diff(dim=0) / s.diff()[:, None, None], (y[-1] - y[0]) / (s[-1] - s[0])
+    apart = (v - line).norm(dim=-1) ** power
+    return (apart * time[:, None]).sum(0) / line.norm(dim=-1) ** power / time.sum()
+
+
+CASES |= {
+    "08.1": Case(
+        lambda x, eps, a_t, a_s: (
+            a_s**0.5 * (x - (1 - a_t) ** 0.5 * eps) / a_t**0.5 + (1 - a_s) ** 0.5 * eps
+        ),
+        [
+            _straight_step(lambda a: a + (1 - a), -1),  # as it stands in the chapter
+            _straight_step(_amounts, -1),  # only one of the two faults mended
+            _straight_step(lambda a: a + (1 - a), 1),
+            lambda x, eps, a_t, a_s: _straight_step(_amounts, 1)(x, eps, a_t, a_s) / _amounts(a_s),
+            lambda x, eps, a_t, a_s: x,
+        ],
+    ),
+    "08.2": Case(
+        _curvature,
+        [
+            lambda y, s: _curvature(y, s).mean(),
+            lambda y, s: _curvature(y, torch.linspace(1, 0, len(s))),  # as if steps were even
+            lambda y, s: _curvature(y, s) * ((y[0] - y[-1]) ** 2).sum(-1),
+            lambda y, s: _curvature(y, s, power=1),
+            lambda y, s: _curvature(y, s, weighed=False),
+            lambda y, s: 2 * _curvature(y, s),
+        ],
+    ),
+    "08.3": Case(
+        [999, 299],
+        [[999, 499, 99], [499, 99], [999, 1500], [99, 999], [999, 999], [999, 10.5], []],
     ),
 }
 

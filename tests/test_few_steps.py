@@ -1,14 +1,17 @@
 """The few-step model: its distillation, its LoRA, and what refuses to fit."""
 
 import copy
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from cells import part
 
-from sdlearn import hub, models, noising
+from sdlearn import hub, models, noising, sampling
+from sdlearn.chapters import ch08, field
 from sdlearn.training import __main__ as command
 from sdlearn.training import few_steps
 
@@ -227,3 +230,120 @@ def test_damaged_and_missing_loras_are_refused_in_a_sentence(pipe, lora, tmp_pat
     file.write_bytes(b"")
     with pytest.raises(ValueError, match="no LoRA that can be read"):
         hub.load_pipeline(folder)
+
+
+def test_the_short_name():
+    assert hub.resolve("tiny-few") == (hub.TINY_FEW, ())
+    card = json.loads((hub.TINY_FEW / "defaults.json").read_text(encoding="utf-8"))
+    assert hub.Defaults(**card) == hub.FEW_STEPS
+    assert (hub.TINY_FEW / hub.LORA_FILE).stat().st_size < 3e6
+
+
+# ------------------------------------------------------------------------- the chapter's own cells
+
+
+def network(x, t):
+    """A cheap stand-in for a U-Net."""
+    return torch.tanh(1.3 * x) * (0.4 + 0.6 * t / 1000) + 0.1 * x.roll(1, -1)
+
+
+def cells(*ids, **given):
+    return part("08", *ids, torch=torch, abar=ABAR, **given)
+
+
+def test_straight_coordinates_are_shares_of_picture_and_noise():
+    """y = x_t / (sqrt(abar) + sqrt(1 - abar)) = (1 - s) x0 + s eps, 1e-6, with diffusers' x_t."""
+    k, (x0, noise) = cells("k011"), torch.randn(2, 1, 4, 8, 8)
+    for t in (0, 354, 999):
+        x = models.build_scheduler("ddim").add_noise(x0, noise, torch.tensor([t]))
+        y, s = x / sum(k.amounts(t)), k.share(t)
+        torch.testing.assert_close(y, (1 - s) * x0 + s * noise, atol=1e-6, rtol=1e-5)
+        ratio = ((1 - s) / s) ** 2
+        assert ratio.item() == pytest.approx(noising.snr(ABAR)[t].item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10, 45])
+def test_the_straight_sampler_is_ddim_on_matched_times(steps):
+    """Every stop but the last, which has no noise left where DDIM keeps the schedule's first
+    level, and every imagined picture: 1e-4 of the largest number."""
+    k, schedule = cells("k011", "k031"), noising.Schedule.named()
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    timesteps = schedule.timesteps("trailing", steps)
+    ours = list(k.straight_steps(network, x, timesteps))
+    theirs = list(sampling.ddim(network, x, schedule, timesteps))
+    for i, ((y, x0, _), step) in enumerate(zip(ours, theirs, strict=True)):
+        scale = step.pred_original_sample.abs().max()
+        assert (x0 - step.pred_original_sample).abs().max() < 1e-4 * scale
+        if i < steps - 1:
+            back = y * sum(k.amounts(timesteps[i + 1]))
+            assert (back - step.prev_latents).abs().max() < 1e-4 * step.prev_latents.abs().max()
+    assert (y - x0).abs().max() < 1e-4 * scale, "the last step ends at the imagined picture"
+
+
+def test_the_straight_sampler_is_diffusers_flow_matching_step_by_step():
+    """FlowMatchEulerDiscreteScheduler, handed the same shares and velocities; 1e-5."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    k, timesteps = cells("k011", "k031"), noising.Schedule.named().timesteps("trailing", 7)
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(sigmas=[k.share(t).item() for t in timesteps])
+    y = x / sum(k.amounts(timesteps[0]))
+    steps = k.straight_steps(network, x, timesteps)
+    for (got, x0, eps), t in zip(steps, scheduler.timesteps, strict=True):
+        y = scheduler.step(eps - x0, t, y).prev_sample
+        torch.testing.assert_close(got, y, atol=1e-5, rtol=1e-5)
+
+
+def test_the_few_lines_of_the_chapter_are_the_package_s_lcm():
+    """Latents and imagined pictures after each step; 1e-5."""
+    k, schedule = cells("k041"), noising.Schedule.named()
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for count in (1, 2, 4):
+        one, two = (torch.Generator().manual_seed(1) for _ in range(2))
+        timesteps = schedule.timesteps("lcm", count)
+        ours = k.few_steps(network, x, timesteps, lambda g=one: torch.randn(x.shape, generator=g))
+        theirs = sampling.lcm(
+            network, x, schedule, timesteps, noise=lambda g=two: torch.randn(x.shape, generator=g)
+        )
+        for (got, x0), step in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(got, step.prev_latents, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(x0, step.pred_original_sample, atol=1e-5, rtol=1e-5)
+
+
+def test_the_velocity_of_a_line_is_noise_minus_picture():
+    """The loss of the chapter is 0 for a network that says it, and the derivative of y_s is it."""
+    given = dict(field=field, quick_steps=lambda steps: 1)
+    x0, noise = torch.randn(2, 64, 2)
+    k = cells("k021a", **given)
+    assert k.flow_loss(lambda y, s: noise - x0, x0, noise) == 0
+    assert k.flow_loss(lambda y, s: x0 - noise, x0, noise) > 1
+    line = lambda s: (1 - s) * x0 + s * noise  # noqa: E731
+    torch.testing.assert_close((line(0.6) - line(0.4)) / 0.2, noise - x0, atol=1e-5, rtol=1e-4)
+
+
+def test_figures_of_the_chapter_say_what_they_show():
+    """A straight road is nowhere beside its line; a right angle is half of its line beside it."""
+    line = torch.linspace(0, 1, 5)[:, None, None] * torch.ones(1, 2, 3)
+    assert np.allclose(ch08.beside_chord(line)[1], 0, atol=1e-6)
+    corner = torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]], [[1.0, 1.0]]])
+    along, beside = ch08.beside_chord(corner)
+    assert np.allclose(along[:, 0], [0, 0.5, 1]) and np.allclose(
+        beside[:, 0], [0, 0.5, 0], atol=1e-6
+    )
+    assert "bent: at most 50% beside it" in ch08.bends({"bent": corner}).alt
+
+    def row(model, sampler, steps, share):
+        shares = {split: {"in_place": {"value": share}} for split in ("seen", "held_out")}
+        return dict(model=model, sampler=sampler, num_inference_steps=steps, looks=steps, **shares)
+
+    rows = [
+        row("few", "lcm", 4, 95.0),
+        row("few", "lcm", 1, 90.0),
+        row("teacher", "dpm++", 2, 80.0),
+    ]
+    found = ch08.by_way(rows, "seen")
+    assert found["taught to take few steps"] == {1: (1, 90.0), 4: (4, 95.0)}
+    said = ch08.looks({"rows": rows, "settings": {"prompts": 9}}).alt
+    assert "Percent of 9 prompts" in said and "the teacher, guided: 80 at 2" in said
+    assert ch08.read_few_steps("/no/such/file") is None

@@ -1,4 +1,4 @@
-"""``python -m sdlearn.measure {evaluate,grid,edits,race} [--model FOLDER] [--out FOLDER] ...``"""
+"""``python -m sdlearn.measure {evaluate,grid,edits,race,few-steps} [--model FOLDER] ...``"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ MEASUREMENTS = {
     "grid": ("GridSettings", "measure_grid"),
     "edits": ("EditsSettings", "measure_edits"),
     "race": ("RaceMeasurement", "measure_race"),
+    "few-steps": ("FewStepsMeasured", "measure_few_steps"),
 }
 
 
@@ -25,7 +26,7 @@ def main(argv: list[str]) -> int:
         )
         return 0 if argv and argv[0] in ("-h", "--help") else 2
     settings_name, function = MEASUREMENTS[argv[0]]
-    module = import_module(f"sdlearn.measure.{argv[0]}")
+    module = import_module(f"sdlearn.measure.{argv[0].replace('-', '_')}")
     program = f"python -m sdlearn.measure {argv[0]}"
     settings = parse(getattr(module, settings_name), argv[1:], program)
     try:
