@@ -21,6 +21,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 LISTED = list(
     dict.fromkeys(re.findall(r"\]\(notebooks/([\w-]+\.ipynb)\)", README))
 )  # the contents, in order
+PAGES = [p.relative_to(ROOT) for d in ("docs", "sdlearn/training") for p in (ROOT / d).glob("*.md")]
 EVERY = [*LISTED, *(f"solutions/{name}" for name in LISTED)]
 
 
@@ -108,12 +109,28 @@ def sizes(path: Path, code: list, prose: str) -> list[str]:
     return found
 
 
+BRITISH = re.compile(
+    r"\b(\w*colour\w*|learnt|burnt|grey\w*|centre\w*|neighbour\w*|favour\w*|licence\w*|"
+    r"behaviour\w*|modelling|labelled|optimis\w+|normalis\w+|recognis\w+|visualis\w+|towards|"
+    r"per cent|shall)\b",
+    re.IGNORECASE,
+)
+
+
+def british(text: str) -> list[str]:
+    """Words that American English spells otherwise, or no longer says; code, formulas and addresses
+    are passed over."""
+    code = r"```.*?```|`[^`]*`|\]\([^)]*\)|\$[^$]*\$|<[^>]*>"
+    return [m[0] for m in BRITISH.finditer(re.sub(code, "", text, flags=re.DOTALL))]
+
+
 def in_text(text: str, prose: str) -> list[str]:
-    """Paths of a machine, pictures from elsewhere, pictures without alt text."""
+    """Paths of a machine, pictures from elsewhere or without alt text, British spelling."""
     paths = r"(?<![\w./~:])/(?:root|home|tmp|work|usr|Users|opt)/\S*|[A-Z]:\\Users\\\S*"
     remote = r"!\[[^\]]*\]\((https?:[^)]*)|<img[^>]+src=[\"'](https?:[^\"']*)"
     found = [f"a machine's path: {m}" for m in re.findall(paths, text)]
     found += [f"a remote picture: {m}" for m in re.findall(remote, text)]
+    found += [f"not American spelling: {word}" for word in british(prose)]
     alts = re.findall(r"!\[([^\]]*)\]\(", prose)
     found += ["a figure without alt text" for alt in alts if len(alt.split()) < 3]
     images = re.findall(r"<img[^>]*>", text)
@@ -133,6 +150,11 @@ def test_contents_lists_every_chapter():
 
 def test_readme_links_lead_somewhere():
     assert dead_links(README, ROOT) == []
+
+
+@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", *sorted(map(str, PAGES))])
+def test_pages_are_spelled_alike(path):
+    assert british((ROOT / path).read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -194,6 +216,7 @@ def spoil(code: str):
         ("median", spoil("nb.cells[1].source = nb.cells[2].source = 'x = 1\\n' * 9")),
         ("2.5 MB", spoil("nb.cells[2].outputs[0].data['image/png'] = 'A' * 2_500_000")),
         ("words", spoil("nb.cells[0].source += ' word' * 2500")),
+        ("American", spoil("nb.cells[0].source += ' a coloured scene'")),
         ("machine's path", spoil("nb.cells[1].outputs[0].text = 'saved /home/me/x.png'")),
         (
             "remote picture",
