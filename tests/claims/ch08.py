@@ -5,7 +5,7 @@ from claims import Claim
 CLAIMS = [
     Claim(
         name="08.the_road_is_nearly_straight",
-        sentence="A few percent: in a space of a thousand dimensions the road is nearly straight",
+        sentence="A few percent: the detours are small",
         cell="k014",
         value="longer[1]",
         low=0.003,
@@ -37,7 +37,7 @@ CLAIMS = [
     ),
     Claim(
         name="08.nobody_comes_back_in_two_steps",
-        sentence="with two or three steps nobody comes back",
+        sentence="with two steps hardly any picture recovers, with three only about half",
         cell="k016",
         value="min(away[5][1] / away[1][1], away[5][2] / away[1][2])",
         low=1.5,
@@ -94,7 +94,7 @@ CLAIMS = [
     ),
     Claim(
         name="08.taught_nine_of_ten",
-        sentence="The taught model gets at least nine of ten right at one, two and four runs",
+        sentence="On seen pairs the taught model gets at least nine of ten right at one",
         cell="k053",
         value="min(share for _, share in ways['taught to take few steps'].values())",
         low=90,
