@@ -80,7 +80,7 @@ CLAIMS = [
     ),
     Claim(
         name="05.dpm_solver_overshoots",
-        sentence="DPM-Solver++ suffers most: where the arrow is exaggerated",
+        sentence="At five steps DPM-Solver++ suffers most",
         cell="c046",
         value="min(ch05.fidelity_of(table, 5, name, 5) for name in ('ddim', 'euler', 'ddpm')) "
         "- ch05.fidelity_of(table, 5, 'dpm++', 5)",
