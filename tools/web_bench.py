@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tools import write_between
 from tools.notebooks import ROOT
 
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # no network but this machine
@@ -174,10 +175,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "site" / "live")
     parser.add_argument("--model", help="the model it was made of; the one that ships unless told")
     parser.add_argument("--pictures", type=int, default=20, help="quick pictures to draw")
+    parser.add_argument("--write", action="store_true", help="put it into docs/measured.md")
     options = parser.parse_args(argv)
     if not (options.folder / "page.json").exists():
         print(f"{options.folder} holds no live page: make it with `python -m tools.web_model`.")
         return 2
+    from tools.bench import machine
+
     warnings.simplefilter("ignore")
     page = json.loads((options.folder / "page.json").read_text(encoding="utf-8"))
     folder = options.folder.resolve()
@@ -186,7 +190,10 @@ def main(argv: list[str]) -> int:
     disk = measure_page((folder / "index.html").as_uri(), options.pictures)
     threads = dict.fromkeys([1, os.cpu_count() or 1])
     others = {n: measure_torch(options.model, page, n) for n in threads}
-    print(table(page, server, disk, others))
+    text = f"{table(page, server, disk, others)}\n\nMeasured {machine()}."
+    print(text)
+    if options.write:
+        write_between(ROOT / "docs" / "measured.md", "live", text)
     return 0
 
 

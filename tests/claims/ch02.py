@@ -46,7 +46,7 @@ CLAIMS = [
     ),
     Claim(
         name="02.pixels_last_longer",
-        sentence="To the eye, in pixels, by far, with the same share of noise in each number",
+        sentence="In pixels, to the eye, and by far, though each number has the same",
         cell="code-79",
         value="recognised(compression.to_tensor(pictures), 8 * T // 10, noises=2)['whole scene']"
         " - recognised(latents, 8 * T // 10)['whole scene']",

@@ -152,7 +152,7 @@ CLAIMS += [
     ),
     Claim(
         name="04.three_times_drowns_the_others",
-        sentence="At three times it drowns the other cards: often a castle, or colored mud",
+        sentence="At three times, pictures break: red may give a castle, house colored mud",
         cell="c76",
         value="max(np.abs(np.asarray(row[4][i], float) - np.asarray(row[1][i], float)).mean()"
         " / np.abs(np.asarray(row[2][i], float) - np.asarray(row[1][i], float)).mean()"

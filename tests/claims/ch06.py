@@ -108,7 +108,7 @@ CLAIMS = [
     ),
     Claim(
         name="06.another_color_much_later",
-        sentence="Another color, and even a tree in place of the house, come true much later",
+        sentence="and even a tree in place of the house, can be asked for much later",
         cell="b1a2f46c",
         value="{'pink', 'a tree'} <= came_true[12]",
         low=1,
@@ -129,7 +129,7 @@ CLAIMS = [
     ),
     Claim(
         name="06.at_one_stop_the_sky_flips",
-        sentence="at one stop the sky flips",
+        sentence="at one stop sky and rocket flip together",
         cell="dfa9050e",
         value="max(moves) / sum(moves)",
         low=0.5,

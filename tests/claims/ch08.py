@@ -86,7 +86,7 @@ CLAIMS = [
     ),
     Claim(
         name="08.untaught_it_gets_nearly_every_prompt_right_in_one_run",
-        sentence="Without guidance it gets nearly every prompt with seen pairs right in one run",
+        sentence="Without guidance it gets nearly every prompt with seen pairs",
         cell="k053",
         value="ways['not taught, sampled the same way'][1][1]",
         low=90,
@@ -102,10 +102,11 @@ CLAIMS = [
     ),
     Claim(
         name="08.a_few_prompts_behind_on_held_out_pairs",
-        sentence="the taught one is even a few prompts behind at four",
+        sentence="at two and four runs is even a few prompts behind the untaught one",
         cell="k053",
-        value="(lambda w: w['not taught, sampled the same way'][4][1] - "
-        "w['taught to take few steps'][4][1])(ch08.by_way(table['rows'], 'held_out'))",
+        value="(lambda w: min(w['not taught, sampled the same way'][n][1] - "
+        "w['taught to take few steps'][n][1] for n in (2, 4)))"
+        "(ch08.by_way(table['rows'], 'held_out'))",
         low=1,
         high=12,
         any_weights="a file that was measured on the shipped weights",
