@@ -204,7 +204,7 @@ def test_controls_hold_their_pictures():
     assert names(grid) == ["Guidance", "Step"] and pictures(grid) == (12, [0])
     assert names(words) == ["Step"] or names(words) == ["Word", "Step"]
     assert pictures(words) == (12, [0]) and words.count('type="radio"') == 3
-    assert names(live) == ["t", "seed"] and "Run it yourself" in live
+    assert names(live) == ["timestep t", "seed"] and "Run it yourself" in live
     count, shown = pictures(live)
     assert 20 <= count <= 1.5 * site_controls.LIMIT and len(shown) == 1
     assert re.findall(r'alt="([^"]*)"', live)[shown[0]] == "a scene with noise level 0.0, seed 3"

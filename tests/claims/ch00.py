@@ -25,6 +25,7 @@ CLAIMS = [
         value="shared['place']",
         low=2,
         high=7,
+        any_weights="random weights may agree now and then, too",
     ),
     Claim(
         name="00.ten_lines_are_the_machine",
