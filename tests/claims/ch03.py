@@ -31,6 +31,7 @@ CLAIMS = [
         cell="code-14",
         value="(cut[-1] / whole).max()",
         high=1.25,
+        any_weights="a random network does not use what it carries either",
     ),
     Claim(
         name="03.fewer_words_leave_a_guess",

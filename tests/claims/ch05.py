@@ -104,6 +104,7 @@ CLAIMS = [
         cell="c058",
         printed=r"prompt: \.\.\. not at night +(\d+) of 8",
         low=6,
+        any_weights="the judge may take the gray of random weights for night",
     ),
     Claim(
         name="05.the_negative_prompt_works",
