@@ -1,11 +1,11 @@
-"""Train the race of chapter 07: the same drawn world, told the same captions, learnt in pixels, by
+"""Train the race: the same drawn world, told the same captions, learned in pixels, by
 a cascade (small pictures, then a network that enlarges them) and in Tiny SD's latents.
 
 1. All learn by the same recipe: each level of noise counted alike
    (:class:`sdlearn.training.unet.UsualError`), one caption in ten empty. Networks on pixels say the
    clean picture, the one on latents the velocity v (Salimans and Ho 2022): a picture has far more
    noise than a thin network can copy to its output (Li and He 2025, "Back to basics").
-2. Larger pictures get more noise: :func:`sdlearn.cascade.shift_noise`.
+2. Larger pictures get more noise: :func:`sdlearn.chapters.cascade.shift_noise`.
 3. The network that enlarges learns on crops. It reads the enlarged small picture with noise on it,
    and how much, as diffusers' StableDiffusionUpscalePipeline does: small pictures that come from
    the network before it are not as clean as drawn ones (Ho et al. 2022, "Cascaded diffusion").
