@@ -250,7 +250,7 @@ def classes() -> dict[str, int]:
 
 
 def words_of_world() -> dict[str, str]:
-    """The lists a judge has learnt, as they are kept in its file."""
+    """The lists a judge has learned, as they are kept in its file."""
     lists = {"kind": world.KINDS, "colour": world.COLOURS}
     lists |= {"place": world.PLACES, "time": world.TIMES}
     return {name: " ".join(words) for name, words in lists.items()}
@@ -261,7 +261,7 @@ def load_judge(folder: str | os.PathLike = hub.TINY_SD) -> Judge:
 
     Raises:
         FileNotFoundError: if the folder has none.
-        ValueError: if its file is damaged, or it has learnt another world.
+        ValueError: if its file is damaged, or it has learned another world.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -280,7 +280,7 @@ def load_judge(folder: str | os.PathLike = hub.TINY_SD) -> Judge:
     lists = {name: told[name] for name in words_of_world() if name in told}
     if sizes != classes() or any(words_of_world()[name] != said for name, said in lists.items()):
         raise ValueError(
-            f"The judge at {path} has learnt another world than this one with its "
+            f"The judge at {path} has learned another world than this one with its "
             f"{len(world.KINDS)} things and {len(world.PLACES)} places: take the model folder and "
             "the code of one version, or train the judge with `python -m sdlearn.training judge`."
         )

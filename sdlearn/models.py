@@ -200,7 +200,7 @@ def build_tokenizer(
 def build_clip(
     tokenizer: CLIPTokenizer, text: dict | None = None, vision: dict | None = None
 ) -> CLIPModel:
-    """A fresh CLIPModel (text tower, image tower, learnt temperature) for this tokenizer."""
+    """A fresh CLIPModel (text tower, image tower, learned temperature) for this tokenizer."""
     from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
     ids = dict(
@@ -289,7 +289,7 @@ def random_sd15(
 ) -> StableDiffusionPipeline:
     """A pipeline of Stable Diffusion 1.5's full published size with random weights.
 
-    Its price does not depend on what it has learnt. On "meta" it takes no memory.
+    Its price does not depend on what it has learned. On "meta" it takes no memory.
     """
     from transformers import CLIPTextConfig, CLIPTextModel
 

@@ -502,7 +502,7 @@ def to_png(figure_or_image: Figure | Picture, *, dpi: int = DPI, packed: bool = 
         return buffer.getvalue()
     drawn = Image.open(buffer).convert("RGB")  # without the alpha channel: a third smaller
     data = _png(drawn, packed)
-    return _png(drawn.quantize(256), packed) if len(data) > _HEAVY else data
+    return _png(drawn.quantize(256), packed) if len(data) > _HEAVY * dpi / DPI else data
 
 
 def _png(image: Image.Image, packed: bool) -> bytes:
@@ -549,9 +549,11 @@ def show(
     if not (isinstance(alt, str) and alt.strip()):
         raise ValueError("show(picture, alt) needs a sentence that says what the picture shows.")
     meta: dict[str, Any] = {"alt": alt}
-    if width or (not isinstance(figure_or_image, Figure) and picture(figure_or_image).width < 256):
+    if isinstance(figure_or_image, Figure):  # twice the pixels, so that fine screens show all
+        meta["width"] = width or round(figure_or_image.get_figwidth() * DPI)
+    elif width or picture(figure_or_image).width < 256:
         meta["width"] = width or 256
-    data = base64.b64encode(to_png(figure_or_image)).decode()
+    data = base64.b64encode(to_png(figure_or_image, dpi=2 * DPI)).decode()
     bundle = {"image/png": data, "text/plain": alt}
     display(bundle, metadata={"image/png": meta}, raw=True, **options)
 

@@ -316,7 +316,7 @@ def _check_start(pipe: Any, latents: torch.Tensor | None, start: int, batch: int
 def _check_guidance(guidance_scale: float, negative: list[str], *, once: bool) -> None:
     if once and (guidance_scale != 1 or any(negative)):
         raise ValueError(
-            "This few-step model learnt its guidance: it runs once per step and takes "
+            "This few-step model learned its guidance: it runs once per step and takes "
             "guidance_scale=1 and no negative prompt; load another model to choose them."
         )
     try:

@@ -129,18 +129,18 @@ def _word_note(word: str, known: frozenset[str]) -> Note | None:
         return Note(
             word, "negation", "",
             f"{word!r} takes nothing away: this model draws the words it reads. Leave out what "
-            "should not be there, or say it in negative_prompt.",
+            "should not be there. In code, negative_prompt can hold it.",
         )  # fmt: skip
     if word in NUMBERS or word.isdecimal():
         return Note(
             word, "number", "",
-            f"This model has learnt no numbers and will not count {word!r}: it draws one or two "
+            f"This model has learned no numbers and will not count {word!r}: it draws one or two "
             "things, each named by itself.",
         )  # fmt: skip
     if one := _singular(word, known):
         return Note(
             word, "plural", one,
-            f"This model has learnt one of each thing and has never seen {word!r}: say {one!r}.",
+            f"This model has learned one of each thing and has never seen {word!r}: say {one!r}.",
         )  # fmt: skip
     near = _nearest(word, known)
     return Note(word, "unknown", near, _never_seen([(word, near)]))

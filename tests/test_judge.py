@@ -150,11 +150,11 @@ def test_a_judge_of_another_world_gets_a_sentence(tmp_path):
     weights = load_file(hub.TINY_SD / judge.FILE)
     more = weights | {"heads.place.bias": torch.zeros(len(world.PLACES) + 2)}
     save_file(more, tmp_path / judge.FILE)
-    with pytest.raises(ValueError, match="learnt another world"):
+    with pytest.raises(ValueError, match="learned another world"):
         judge.load_judge(tmp_path)
     other = judge.words_of_world() | {"colour": "beige " * len(world.COLOURS)}
     save_file(weights, tmp_path / judge.FILE, metadata=other)
-    with pytest.raises(ValueError, match="learnt another world"):
+    with pytest.raises(ValueError, match="learned another world"):
         judge.load_judge(tmp_path)
     save_file(weights, tmp_path / judge.FILE, metadata=judge.words_of_world())
     judge.load_judge(tmp_path)

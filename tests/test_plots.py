@@ -52,10 +52,11 @@ def test_show_carries_the_alt_text(shown, pictures):
     plots.show(pictures[0], "One scene")
     plots.show(pictures[0], "One scene, small", width=64)
     (((strip,), strip_options), ((one,), options), (_, small)) = shown
+    drawn = Image.open(io.BytesIO(base64.b64decode(strip["image/png"])))
     assert strip["text/plain"] == "Four drawn scenes" and strip_options == {
-        "metadata": {"image/png": {"alt": "Four drawn scenes"}},
+        "metadata": {"image/png": {"alt": "Four drawn scenes", "width": drawn.width // 2}},
         "raw": True,
-    }
+    }, "a figure has two pixels for each one of the page: sharp on fine screens"
     assert (
         options["metadata"]["image/png"] == {"alt": "One scene", "width": 256}
         and small["metadata"]["image/png"]["width"] == 64

@@ -494,7 +494,7 @@ def test_a_few_step_model_equals_the_pipeline_and_runs_once_per_step(few, monkey
 
 @pytest.mark.parametrize("asked", [{"guidance_scale": 2}, {"negative_prompt": "a cat"}])
 def test_a_few_step_model_refuses_guidance_in_a_sentence(few, asked):
-    with pytest.raises(ValueError, match="learnt its guidance: it runs once per step"):
+    with pytest.raises(ValueError, match="learned its guidance: it runs once per step"):
         sampling.sample_steps(few, PROMPT, **asked)
 
 

@@ -322,7 +322,7 @@ def test_held_out_pairs_never_occur_in_training():
     rng = np.random.default_rng(6)
     pairs = [(t.kind, t.colour) for _ in range(5000) for t in sample_scene(rng).things]
     assert not HELD_OUT & set(pairs)
-    assert set(pairs) | HELD_OUT == set(product(KINDS, COLOURS)), "every other pair is learnt"
+    assert set(pairs) | HELD_OUT == set(product(KINDS, COLOURS)), "every other pair is learned"
 
 
 def test_held_out_scenes_hold_at_least_one():

@@ -2,7 +2,7 @@
 table and writes bench_gpu.json, which chapter 05 shows where there is no GPU.
 
 The weights are random, built on the device, nothing is fetched: time and memory do not depend on
-what a network has learnt.
+what a network has learned.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Chapter 05: what a picture costs in pixels, by super-resolution and in latents.
 
 The networks have the shapes their authors published and random weights: a price does not depend
-on what a network has learnt. Counting builds them on torch's "meta" device, where tensors have
+on what a network has learned. Counting builds them on torch's "meta" device, where tensors have
 shapes but no numbers, so that a laptop can count what it could never run. Time and memory were
 measured on a GPU: :func:`committed`.
 """

@@ -132,19 +132,19 @@ def facts_in(folder: Path) -> dict[str, Any] | None:
 
 
 def measure_equal_time(settings: RaceMeasurement, pipe: Any, judge: Judge) -> dict[str, list]:
-    """Each way at each mark: minutes learnt, and what the judge says."""
+    """Each way at each mark: minutes learned, and what the judge says."""
     found: dict[str, list] = {way: [] for way in WAYS}
     for folder in sorted(Path(settings.race).glob("mark_*")):
         race = cascade.load_race(folder)
         net = cascade.load_denoiser(folder / "latents")
-        learnt = models.build_pipeline(
+        learned = models.build_pipeline(
             pipe.vae, pipe.text_encoder, pipe.tokenizer, net.unet, net.scheduler
         )
-        learnt.defaults = hub.defaults_of(pipe)
+        learned.defaults = hub.defaults_of(pipe)
         for way in WAYS:
             names = ("small", "upscale") if way == "cascade" else (way,)
             facts = [facts_in(folder / name) for name in names]
-            paint = painter(way, learnt if way == "latents" else pipe, race)
+            paint = painter(way, learned if way == "latents" else pipe, race)
             row = {
                 "minutes": sum(fact["minutes"] for fact in facts),
                 "pictures": [f["steps"] * f["settings"]["batch"] for f in facts],

@@ -27,7 +27,7 @@ class CLIPSettings(Settings):
     minutes: float = 10.0
     # data
     pictures: int = 20_000
-    batch: int = 192  # the more captions compete, the finer the differences that must be learnt
+    batch: int = 192  # the more captions compete, the finer the differences that must be learned
     # Share of the batches that show one place at one time: only things, colors and positions are
     # left to tell pictures apart by. Without them the towers learn sky and ground first, and the
     # words for things late.

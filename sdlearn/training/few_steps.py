@@ -4,7 +4,7 @@
 1. Take latents with noise at a timestep t; at the last one, pure noise, as sampling starts from it.
 2. The teacher, the U-Net as it is, takes one guided DDIM step along its path, to t - jump.
 3. The student's clean latents from t must be those that it says itself, one jump further down the
-   same path. At t = 0 they are the latents as they are: there the teacher is what is learnt from.
+   same path. At t = 0 they are the latents as they are: there the teacher is what is learned from.
 4. Only a LoRA is trained (Hu et al. 2021): two thin matrices beside each layer's own.
 
 Guidance is folded in: the student needs no second run for the empty prompt.
@@ -39,7 +39,7 @@ class FewStepsSettings(Settings):
 
     minutes: float = 60.0
     out: str = "my_few_steps"
-    teacher: str = str(hub.TINY_SD)  # the model folder that is learnt from
+    teacher: str = str(hub.TINY_SD)  # the model folder that is learned from
     pictures: int = 6000
     batch: int = 16
     guidance: float = 2.0  # of the teacher, folded into the student

@@ -46,14 +46,14 @@ class UNetSettings(Settings):
     # Share of the pairs that exchange their noisy latents where t is at least 500 (from 800 up half
     # of them take any other picture's); asked for is still the caption's own picture. Training's
     # noisiest latents still hold a trace of the picture, sampling starts without one: so where
-    # things stand must be learnt from the words. With 0 the U-Net follows the trace.
+    # things stand must be learned from the words. With 0 the U-Net follows the trace.
     swap: float = 0.4
     # Timesteps are T u**toward_noise with u uniform in 0..1: 1 visits all alike, less the noisier
     # ones more often, where words matter.
     toward_noise: float = 0.6
     # optimizer
     lr: float = 5e-4
-    flat: float = 0.5  # share of the time at the full rate; half of what is learnt comes after it
+    flat: float = 0.5  # share of the time at the full rate; half of what is learned comes after it
     ema: float = 0.998  # an average over about 500 steps; raise it for trainings of many hours
 
     needs = ("tokenizer", "vae", "text_encoder")
