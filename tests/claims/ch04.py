@@ -12,7 +12,7 @@ CLAIMS = [
     ),
     Claim(
         name="04.padding_fades_after_a_cat",
-        sentence="After a cat, a sentence that leaves almost everything open, the copies fade",
+        sentence="After a cat, which leaves almost everything open, it drifts away",
         cell="c27",
         value="float(repeats['a cat'].min() / last)",
         high=0.85,
@@ -36,11 +36,10 @@ CLAIMS = [
     ),
     Claim(
         name="04.pictures_moved_by_words_get_the_color",
-        sentence="after training they take a picture to the right color at least eight times "
-        "in ten",
+        sentence="after it about nine times in ten",
         cell="c51",
         value="score['trained', 'pictures'][0]",
-        low=0.8,
+        low=0.85,
         any_weights="the CLIP that ships is read, whatever pipeline is loaded",
     ),
     Claim(
@@ -70,10 +69,10 @@ CLAIMS = [
     ),
     Claim(
         name="04.untrained_pictures_are_not_moved",
-        sentence="before training next to never",
+        sentence="before training they hardly ever reach the right color",
         cell="c51",
         value="score['never trained', 'pictures'][0]",
-        high=0.25,
+        high=0.15,
         any_weights="it is a random encoder itself",
     ),
 ]
@@ -91,19 +90,19 @@ CLAIMS += [
     for name, sentence, value, low in [
         (
             "all_cards",
-            "With all cards swapped, the new word is there in nearly every picture",
+            "With all cards swapped, the new word is there, row after row",
             "min(row['all cards'] for row in changed.values())",
             10,
         ),
         (
             "words_carry_color_and_thing",
-            "All of them swapped, every picture changes",
+            "With all of them swapped, the color or the thing changes in every picture",
             "min(changed[row]['all the words'] for row in ('color', 'thing'))",
             11,
         ),
         (
             "padding_changes_no_color_and_no_thing",
-            "the padding alone changes none",
+            "the padding alone changes neither",
             "-max(changed[row]['end and padding'] for row in ('color', 'thing'))",
             0,
         ),
@@ -127,7 +126,7 @@ CLAIMS += [
         ),
         (
             "padding_carries_the_time",
-            "The padding alone turns night into sunset",
+            "alone it turns night into sunset",
             "changed['time']['end and padding']",
             10,
         ),
@@ -165,8 +164,8 @@ CLAIMS += [
         any_weights="a state three times as long is far from all others for any network",
     ),
     Claim(
-        name="04.two_cats_are_hardly_one",
-        sentence="Hardly ever even one. No caption ever held",
+        name="04.two_cats_are_seldom_one",
+        sentence="Seldom even one. No caption ever held",
         cell="c78",
         value="sum(counts[asked[0]])",
         high=3,
