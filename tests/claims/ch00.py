@@ -28,6 +28,13 @@ CLAIMS = [
         any_weights="random weights may agree now and then, too",
     ),
     Claim(
+        name="00.the_judge_cannot_name_the_double_boat",
+        sentence="cannot name a picture, like the double boat of seed 3",
+        cell="c22",
+        value="seen[2][3] is None and sum(row.count(None) for row in seen) == 1",
+        low=1,
+    ),
+    Claim(
         name="00.ten_lines_are_the_machine",
         sentence="Not similar: the same.",
         cell="c20",
