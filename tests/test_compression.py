@@ -366,11 +366,14 @@ def test_formats_fill_their_bytes_and_no_more(pictures):
 
 
 def test_different_maps_do_not_repeat_each_other():
-    """A copy and a multiple of a map are picked last."""
+    """A copy, a multiple, a negative and a near copy of a map are picked last, however large."""
     g = torch.Generator().manual_seed(0)
-    one, two = torch.randn(4, 4, generator=g), 0.5 * torch.randn(4, 4, generator=g)
-    picked = ch01.different(torch.stack([one, 0.9 * one, two, one]), count=2)
+    one, two = torch.randn(4, 4, generator=g), 0.1 * torch.randn(4, 4, generator=g)
+    near = 0.9 * one + 0.3 * torch.randn(4, 4, generator=g)
+    others = [0.9 * one, near, torch.zeros(4, 4), two, -0.9 * one, one]
+    picked = ch01.different(torch.stack([one, *others]), count=2)
     assert torch.equal(picked[0], one) and torch.equal(picked[1], two)
+    assert len(ch01.different(torch.stack([one, *others]), count=9)) == 7
 
 
 def test_share_inside_a_patch():

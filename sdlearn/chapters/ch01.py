@@ -87,13 +87,15 @@ def feature_maps(pipe: Any, image: Any) -> dict[str, torch.Tensor]:
 
 
 def different(maps: torch.Tensor, count: int = 6) -> torch.Tensor:
-    """Of the maps (C, h, w) of a stage the `count` that repeat each other least: each time the one
-    of which most is not told by those already picked (Gram and Schmidt)."""
-    rest, picked = maps.flatten(1) - maps.flatten(1).mean(1, keepdim=True), []
-    for _ in range(min(count, len(maps))):
-        picked.append(int(rest.square().sum(1).argmax()))
-        one = torch.nn.functional.normalize(rest[picked[-1]], dim=0)
-        rest = rest - torch.outer(rest @ one, one)
+    """Of the maps (C, h, w) of a stage `count` that repeat each other little: first the one that
+    varies most, then each time the one least correlated with any of those already picked."""
+    flat = maps.flatten(1)
+    alike = torch.corrcoef(flat).abs().nan_to_num(1)  # an even map shows nothing new
+    picked = [int(flat.var(1).argmax())]
+    while len(picked) < min(count, len(maps)):
+        nearest = alike[picked].amax(0)
+        nearest[picked] = 2  # more than any correlation: no map twice
+        picked.append(int(nearest.argmin()))
     return maps[picked]
 
 

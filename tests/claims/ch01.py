@@ -92,7 +92,7 @@ CLAIMS = [
     ),
     Claim(
         name="01.forgotten_is_wrong",
-        sentence="Without the division the scene is torn to streaks",
+        sentence="Without the division the scene is torn into streaks",
         cell="c01-054",
         value="max(compression.psnr(copies[1], p) for p in forgotten)",
         high=20,
