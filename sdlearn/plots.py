@@ -502,7 +502,7 @@ def to_png(figure_or_image: Figure | Picture, *, dpi: int = DPI, packed: bool = 
         return buffer.getvalue()
     drawn = Image.open(buffer).convert("RGB")  # without the alpha channel: a third smaller
     data = _png(drawn, packed)
-    return _png(drawn.quantize(256), packed) if len(data) > _HEAVY * dpi / DPI else data
+    return _png(drawn.quantize(256), packed) if len(data) > _HEAVY else data
 
 
 def _png(image: Image.Image, packed: bool) -> bytes:
@@ -553,8 +553,10 @@ def show(
         meta["width"] = width or round(figure_or_image.get_figwidth() * DPI)
     elif width or picture(figure_or_image).width < 256:
         meta["width"] = width or 256
-    data = base64.b64encode(to_png(figure_or_image, dpi=2 * DPI)).decode()
-    bundle = {"image/png": data, "text/plain": alt}
+    data = to_png(figure_or_image, dpi=2 * DPI)
+    if len(data) > _HEAVY:  # full of noise or detail, which a fine screen shows no better
+        data = to_png(figure_or_image)
+    bundle = {"image/png": base64.b64encode(data).decode(), "text/plain": alt}
     display(bundle, metadata={"image/png": meta}, raw=True, **options)
 
 
