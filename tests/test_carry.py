@@ -255,7 +255,7 @@ def test_the_live_page_goes_along(root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(web_model, "npm", lambda: None)
     monkeypatch.setattr(web_model, "cached", lambda cache: tmp_path / "page")
     carry.add_live_page(tmp_path / "stick")
-    assert (tmp_path / "stick" / "live" / "index.html").read_text() == "draw"
+    assert (tmp_path / "stick" / "index.html").read_text() == "draw"
     monkeypatch.setattr(web_model, "npm", no_npm)
     carry.add_live_page(tmp_path / "other")
     assert "no live page: no npm here" in capsys.readouterr().out

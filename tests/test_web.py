@@ -1,7 +1,9 @@
 """The live page's own code in Node, against Python: words, noise, samplers, pictures, sentences."""
 
+import base64
 import json
 import random
+import re
 import unicodedata
 import warnings
 
@@ -171,15 +173,17 @@ def test_attention_maps_are_torchs(page, tiny):
 
 def test_the_page_holds_what_it_names(page, tiny):
     """Sizes and digests of the files, in both forms; no dead link but those to the chapters."""
-    data = json.loads((page / "page.json").read_text())
+    folder = page / web_model.FILES
+    data = json.loads((folder / "page.json").read_text())
     for file in data["files"]:
-        packed = (page / f"{file['name']}.bin").read_bytes()
+        packed = (folder / f"{file['name']}.bin").read_bytes()
         assert len(packed) == file["bytes"]
-        script = (page / f"{file['name']}.js").read_text()
-        assert script.startswith(f'(globalThis.tinySD ??= {{}})["{file["name"]}"] = "')
+        scripts = [(folder / f"{file['name']}.{i}.js").read_text() for i in range(file["scripts"])]
+        pieces = [base64.b64decode(re.fullmatch(r'tinySD\("(.*)"\);\n', s)[1]) for s in scripts]
+        assert b"".join(pieces) == packed and max(map(len, pieces)) <= web_model.SCRIPT_BYTES
     assert data["defaults"] == hub.defaults_of(tiny)._asdict()
     assert data["samplers"] == list(sampling.SAMPLERS)
-    assert "Microsoft" in (page / "LICENSE-onnxruntime.txt").read_text()
+    assert "Microsoft" in (folder / "LICENSE-onnxruntime.txt").read_text()
 
 
 def test_a_site_without_npm_says_so(monkeypatch, tmp_path, capsys):
@@ -190,19 +194,32 @@ def test_a_site_without_npm_says_so(monkeypatch, tmp_path, capsys):
     assert [p.name for p in tmp_path.glob("live*")] == []
 
 
-def test_the_site_leads_to_the_live_page(monkeypatch, page, tmp_path, capsys):
+def test_alone_the_page_leads_nowhere_else(page):
+    """In a class kit it has no chapters beside it."""
+    assert site.check(page) == []
+
+
+def test_the_live_page_is_the_sites_first(monkeypatch, page, tmp_path, capsys):
+    """It holds the way to every chapter and to the contents; old addresses lead to it."""
     monkeypatch.setattr(web_model, "cached", lambda cache: page)
+    (tmp_path / "contents.html").write_text("<h1>sdlearn</h1><p>text</p>")
     (tmp_path / "index.html").write_text("<h1>sdlearn</h1><p>text</p>")
     (tmp_path / "notebooks").mkdir()
-    for chapter in web_model.chapter_links().values():
-        (tmp_path / "live" / chapter["address"]).resolve().write_text("")
+    chapters = web_model.chapter_links()
+    assert all(about["question"].endswith("?") for about in chapters.values())
+    for chapter in chapters.values():
+        (tmp_path / chapter["address"]).write_text("")
     mark = site_controls.live_mark({"prompt": "a red cat", "seed": 3})
     (tmp_path / "notebooks" / "x.html").write_text(f"<p>{mark}</p>")
     assert web_model.add_to_site(tmp_path, tmp_path / "cache") == []
-    assert 'href="live/index.html"' in (tmp_path / "index.html").read_text()
-    address = "../live/index.html#prompt=a+red+cat&seed=3"
+    first = site.Page(tmp_path / "index.html")
+    wanted = {"contents.html", *(about["address"] for about in chapters.values())}
+    assert wanted <= set(first.links) and "live/page.js" in first.loads
+    assert 'href="index.html"' in (tmp_path / "contents.html").read_text()
+    assert 'href="../index.html"' in (tmp_path / "live" / "index.html").read_text()
+    address = "../index.html#prompt=a+red+cat&seed=3"
     assert f'href="{address}"' in (tmp_path / "notebooks" / "x.html").read_text()
-    assert [line for line in site.check(tmp_path) if "without alt text" not in line] == []
+    assert site.check(tmp_path) == []
     monkeypatch.setattr(web_model, "MAX_BYTES", 1000)
     assert "too much" in web_model.add_to_site(tmp_path, tmp_path / "cache")[0]
 

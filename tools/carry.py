@@ -322,8 +322,8 @@ def write_start(folder: Path) -> None:
             "opens in the browser.", "",
         "If something fails, the last line says why. The same by hand: python run.py lab "
             "(python may be called python3 or py).",
-        *(["", "Without Python: open live/index.html in a browser; Tiny SD draws there."]
-            if (folder / "live").is_dir() else []),
+        *(["", "Without Python: open index.html in a browser; Tiny SD draws there."]
+            if (folder / "index.html").exists() else []),
     ]  # fmt: skip
     batch = [
         '@cd /d "%~dp0"',
@@ -377,11 +377,11 @@ def add_live_page(folder: Path) -> None:
     cache.mkdir(exist_ok=True)
     try:
         web_model.npm()
-        shutil.copytree(web_model.cached(cache), folder / "live", dirs_exist_ok=True)
+        shutil.copytree(web_model.cached(cache), folder, dirs_exist_ok=True)
     except web_model.Missing as reason:
         print(f"The folder has no live page: {reason}.")
     else:
-        print("live/index.html draws with Tiny SD in any browser, without Python.")
+        print("index.html draws with Tiny SD in any browser, without Python.")
 
 
 def check(folder: Path, command: list[str] | None = None) -> float:

@@ -303,7 +303,7 @@ class Source:
 def docname(root: Path, path: str) -> str:
     """The page of a path of the repository, as Sphinx names it."""
     if path == "README.md":
-        return "index"
+        return "contents"  # the first page is the live one, where it can be built
     if (root / path).is_dir():
         return f"{path}/index"
     return re.sub(r"\.(md|ipynb)$", "", path)
@@ -387,6 +387,7 @@ def settings(extra: Path) -> dict:
 
     return {
         "project": "sdlearn",
+        "root_doc": "contents",
         "version": sdlearn.__version__,
         "language": "en",
         "extensions": ["myst_parser", "tools.site"],
@@ -448,6 +449,7 @@ def build(
         if out.exists():
             shutil.rmtree(out)
         shutil.copytree(made, out)
+        shutil.copyfile(out / "contents.html", out / "index.html")  # until the live page takes it
         said = warnings.getvalue().replace(str(folder) + os.sep, "")
     return [line for line in said.splitlines() if line.strip()] + check(out)
 
@@ -585,6 +587,7 @@ def main(argv: list[str]) -> int:
             print(f"{path.name:32} {time.perf_counter() - start:6.1f} s", flush=True)
     wrong = build(options.out, notebooks, repository=options.repository)
     wrong += web_model.add_to_site(options.out)
+    wrong = [*dict.fromkeys(wrong + check(options.out))]  # once more: now with the live page
     for name, size in weights(options.out).items():
         if name.startswith("notebooks/") and "solutions" not in name:
             print(f"{name:42} {size:5.2f} MB")

@@ -1,7 +1,7 @@
 """How fast the live page is, how much it sends, what a tab of it takes: the figures by command.
 
-``python -m tools.web_bench [FOLDER]`` opens the page of FOLDER (``site/live`` unless told; made by
-``python -m tools.web_model``) in Chromium, from a server on this machine and from the disk, draws,
+``python -m tools.web_bench [FOLDER]`` opens the page of FOLDER (``site`` unless told, made by
+``python run.py site``) in Chromium, from a server on this machine and from the disk, draws,
 and prints a table; torch draws the same in the same minute, on one thread and on all.
 """
 
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tools import write_between
+from tools import web_model, write_between
 from tools.notebooks import ROOT
 
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"  # no network but this machine
@@ -172,18 +172,19 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.web_bench", description=(__doc__ or "").split("\n\n")[0]
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "site" / "live")
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "site")
     parser.add_argument("--model", help="the model it was made of; the one that ships unless told")
     parser.add_argument("--pictures", type=int, default=20, help="quick pictures to draw")
     parser.add_argument("--write", action="store_true", help="put it into docs/measured.md")
     options = parser.parse_args(argv)
-    if not (options.folder / "page.json").exists():
-        print(f"{options.folder} holds no live page: make it with `python -m tools.web_model`.")
+    data = options.folder / web_model.FILES / "page.json"
+    if not data.exists():
+        print(f"{options.folder} holds no live page: make one by `python run.py site`.")
         return 2
     from tools.bench import machine
 
     warnings.simplefilter("ignore")
-    page = json.loads((options.folder / "page.json").read_text(encoding="utf-8"))
+    page = json.loads(data.read_text(encoding="utf-8"))
     folder = options.folder.resolve()
     with served(folder) as address:
         server = measure_page(f"{address}/index.html", options.pictures)

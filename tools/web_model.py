@@ -1,9 +1,10 @@
-"""Tiny SD for the live page: ``python -m tools.web_model [FOLDER]``; ``run.py site`` calls it too.
+"""The live page, Tiny SD in a browser: ``python -m tools.web_model FOLDER``; ``run.py site`` makes
+it the site's first page.
 
 Each network becomes an ONNX file with its weights stored in half precision (as they ship, so
 nothing is lost) and a Cast behind each: onnxruntime folds the casts when it opens the file and
 computes in float32. Every file is written twice, as gzip for pages that come from a server, and
-as a script that holds the same in base64, the only thing that a page opened from a disk may load.
+as scripts that hold the same in base64, the only thing that a page opened from a disk may load.
 Before anything is handed out, Node runs the files and the pictures are compared with torch's.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import base64
 import gzip
 import hashlib
+import html
 import json
 import os
 import re
@@ -33,6 +35,7 @@ from sdlearn.widgets import PromptPanel
 from tools.notebooks import ROOT
 
 WEB = ROOT / "web"
+FILES = "live"  # the folder beside the page that holds what it loads, as in web/files.mjs
 ORT = WEB / "node_modules" / "onnxruntime-web"
 LEAST = 1024  # numbers in a weight that is worth storing in half precision
 OPSET = 17
@@ -47,6 +50,9 @@ CHECKS = (
     ("an Ünknown zebra's 3 balloons", 2**32 - 1, "euler"),
 )
 MAX_BYTES = 26_000_000  # sent before the first picture
+SCRIPT_BYTES = (
+    3 << 18
+)  # packed bytes in one script: small, because its text stays in memory a while
 MADE_OF = (".py", ".json", ".safetensors")  # files of the package that the page depends on
 TOLERANCE = 1  # levels of 255 by which a pixel may differ from the notebook's
 
@@ -268,8 +274,9 @@ def word_data(pipe) -> dict:
 
 
 def chapter_links() -> dict[str, dict[str, str]]:
-    """Title and page of each chapter by its number, as seen from the live page."""
-    found = {}
+    """Title, page and question of each chapter by its number, as seen from the site's first page;
+    the questions are those of the README's table."""
+    readme, found = (ROOT / "README.md").read_text(encoding="utf-8"), {}
     for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         heading = next(
@@ -279,8 +286,12 @@ def chapter_links() -> dict[str, dict[str, str]]:
             for line in "".join(cell["source"]).splitlines()
             if line.startswith("# ")
         )
-        address = f"../notebooks/{path.stem}.html"
-        found[path.name[:2]] = {"title": heading.removeprefix("# ").strip(), "address": address}
+        asked = re.search(rf"\(notebooks/{path.name}\) \| ([^|]+?) \|", readme)
+        found[path.name[:2]] = {
+            "title": heading.removeprefix("# ").strip(),
+            "address": f"notebooks/{path.stem}.html",
+            "question": asked[1] if asked else "",
+        }
     return found
 
 
@@ -297,16 +308,14 @@ def gallery(pipe, folder: Path, count: int = 6) -> list[dict]:
     for seed, prompt in enumerate(sentences()[:count]):
         image = sampling.sample(pipe, prompt, seed=seed, **chosen)[0]
         image.save(folder / f"sample_{seed}.png")
-        steps = chosen["num_inference_steps"]
         wanted = {
             "prompt": prompt,
             "seed": seed,
-            "steps": steps,
+            "steps": chosen["num_inference_steps"],
             "guidance": chosen["guidance_scale"],
             "sampler": chosen["sampler"],
         }
-        said = f"{prompt} (seed {seed}, {steps} steps)"
-        shown.append({"src": f"sample_{seed}.png", "alt": said, "wanted": wanted})
+        shown.append({"src": f"{FILES}/sample_{seed}.png", "wanted": wanted})
     return shown
 
 
@@ -345,7 +354,6 @@ def page_data(pipe, levels: list[dict], judged: bool) -> dict:
         "samplers": list(sampling.SAMPLERS),
         "judged": judged,
         "words": word_data(pipe),
-        "chapters": chapter_links(),
         "sentences": sentences(),
         "world": {
             "kind": list(world.KINDS),
@@ -453,17 +461,27 @@ def compare(folder: Path, pipe, checks: tuple = CHECKS, steps: int = 4) -> list[
 
 
 def pack(folder: Path, name: str, data: bytes, **about) -> dict:
-    """Write one file as gzip and as a script; what the page must know of it."""
+    """Write one file as gzip and as scripts; what the page must know of it."""
     packed = gzip.compress(data, 9, mtime=0)
     digest = hashlib.sha256(packed).hexdigest()[:12]
     (folder / f"{name}.bin").write_bytes(packed)  # .gz would be unpacked on the way by some servers
-    script = f'(globalThis.tinySD ??= {{}})["{name}"] = "{base64.b64encode(packed).decode()}";\n'
-    (folder / f"{name}.js").write_text(script, encoding="ascii")
-    return {"name": name, "bytes": len(packed), "hash": digest, **about}
+    pieces = [packed[at : at + SCRIPT_BYTES] for at in range(0, len(packed), SCRIPT_BYTES)]
+    for i, piece in enumerate(pieces):
+        script = f'tinySD("{base64.b64encode(piece).decode()}");\n'
+        (folder / f"{name}.{i}.js").write_text(script, encoding="ascii")
+    return {
+        "name": name,
+        "bytes": len(packed),
+        "size": len(data),
+        "hash": digest,
+        "scripts": len(pieces),
+        **about,
+    }
 
 
 def export(folder: Path, model: str | os.PathLike | None = None) -> dict:
-    """Write the live page of a model into ``folder``; the page's data.
+    """Write the live page of a model into ``folder``, ``index.html`` and beside it a folder of what
+    it loads; the page's data.
 
     Raises:
         Missing: where npm or what it should fetch is missing.
@@ -474,43 +492,57 @@ def export(folder: Path, model: str | os.PathLike | None = None) -> dict:
     if home is None:
         raise Missing("only a model that lies in a folder of this computer can be put into a page")
     pipe, judge = load_pipeline(home), find_judge(home)
-    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / FILES
+    beside.mkdir(parents=True, exist_ok=True)
     onnx_files, levels = networks(pipe, judge)
     page = page_data(pipe, levels, judge is not None)
     wasm = (ORT / "dist" / "ort-wasm-simd-threaded.wasm").read_bytes()
     files = [
-        pack(folder, "worker.js", bundle("worker.mjs")),
-        pack(folder, "ort.wasm", wasm),
+        pack(beside, "worker.js", bundle("worker.mjs")),
+        pack(beside, "ort.wasm", wasm),
         # the largest network first: what it needs only while it is opened is free for the others
         *(
-            pack(folder, f"{name}.onnx", onnx_files[f"{name}.onnx"], network=name)
+            pack(beside, f"{name}.onnx", onnx_files[f"{name}.onnx"], network=name)
             for name in ("unet", "text_encoder", "vae_decoder")
         ),
     ]
     page["files"] = files
     if judge is not None:  # not needed for the first picture
         page["files"].append(
-            pack(folder, "judge.onnx", onnx_files["judge.onnx"], network="judge", later=True)
+            pack(beside, "judge.onnx", onnx_files["judge.onnx"], network="judge", later=True)
         )
     pipe = load_pipeline(home)  # afresh: without the hooks that the export hung on it
-    page["gallery"] = gallery(pipe, folder)
+    page["gallery"] = gallery(pipe, beside)
     write_page(folder, page)
     if max(worst := compare(folder, pipe)) > TOLERANCE:
         raise RuntimeError(f"the page's pictures differ from torch's by {worst} levels of 255")
     return page
 
 
-def write_page(folder: Path, page: dict) -> None:
-    """The page itself, its script, its style, and the licence of what it brings along."""
-    data = json.dumps(page)
-    (folder / "page.json").write_text(data, encoding="utf-8")
-    html = (WEB / "index.html").read_text(encoding="utf-8")
+def write_page(folder: Path, page: dict, chapters: dict | None = None) -> None:
+    """The page itself, its script, its style, and the license of what it brings along; with ways to
+    the chapters where they lie beside it."""
+    beside = folder / FILES
+    (beside / "page.json").write_text(json.dumps(page), encoding="utf-8")
     # a "</" inside would end the element that holds the data
-    html = html.replace("PAGE", data.replace("</", "<\\/"))
-    (folder / "index.html").write_text(html, encoding="utf-8")
-    (folder / "page.js").write_bytes(bundle("page.mjs"))
-    for name in ("style.css", "offline.js", "LICENSE-onnxruntime.txt"):
-        shutil.copyfile(WEB / name, folder / name)
+    data = json.dumps(page | {"chapters": chapters}).replace("</", "<\\/")
+    source = (WEB / "index.html").read_text(encoding="utf-8")
+    if chapters is None:
+        source = re.sub(r"<!-- course -->.*?<!-- /course -->\n", "", source, flags=re.DOTALL)
+    else:
+        source = re.sub(r" *<!-- /?course -->\n", "", source)
+        rows = (
+            f'<li><a href="{about["address"]}">{html.escape(about["title"])}</a> '
+            f"<span>{html.escape(about['question'])}</span></li>"
+            for about in chapters.values()
+        )
+        source = source.replace("CHAPTERS", "\n    ".join(rows))
+        source = source.replace("FIRST", next(iter(chapters.values()))["address"])
+    (folder / "index.html").write_text(source.replace("PAGE", data), encoding="utf-8")
+    (beside / "page.js").write_bytes(bundle("page.mjs"))
+    for name in ("style.css", "LICENSE-onnxruntime.txt"):
+        shutil.copyfile(WEB / name, beside / name)
+    shutil.copyfile(WEB / "offline.js", folder / "offline.js")  # it serves the folder it lies in
 
 
 # ------------------------------------------------------------------------------------- the site
@@ -518,7 +550,16 @@ def write_page(folder: Path, page: dict) -> None:
 
 # what tools/site_controls.py leaves beside a control that the live page can do as well
 LIVE_MARK = re.compile(r"<!-- live (\S*) -->")
-LIVE_LINK = r' <a href="../live/index.html#\1">Draw it live in this browser</a>.'
+LIVE_LINK = r' <a href="../index.html#\1">Draw it live in this browser</a>.'
+# where the page was before it became the first one: links to it, with their settings, still lead on
+MOVED = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Tiny SD, live</title>
+<script>location.replace("../index.html" + location.hash)</script>
+<p>The live page is now <a href="../index.html">the first page</a>.</p>
+</html>
+"""
 
 
 def first_bytes(page: dict) -> int:
@@ -546,7 +587,7 @@ def cached(cache: Path) -> Path:
 
 
 def add_to_site(out: Path, cache: Path = ROOT / ".site-cache") -> list[str]:
-    """Put the live page into a built site and a way to it on the site's first page.
+    """Make the live page the first page of a built site, whose contents lead to it.
 
     Returns:
         What is wrong, in sentences; nothing where the page cannot be built here, which is said.
@@ -558,23 +599,25 @@ def add_to_site(out: Path, cache: Path = ROOT / ".site-cache") -> list[str]:
     except Missing as reason:
         print(f"The site has no live page: {reason}.")
         return []
-    shutil.copytree(kept, out / "live", dirs_exist_ok=True)
+    shutil.copytree(kept, out, dirs_exist_ok=True)
+    page = json.loads((out / FILES / "page.json").read_text(encoding="utf-8"))
+    write_page(out, page, chapter_links())
+    (out / FILES / "index.html").write_text(MOVED, encoding="utf-8")
     for chapter in (out / "notebooks").glob("*.html"):
         text = chapter.read_text(encoding="utf-8")
         chapter.write_text(LIVE_MARK.sub(LIVE_LINK, text), encoding="utf-8")
-    page = json.loads((kept / "page.json").read_text(encoding="utf-8"))
-    index = out / "index.html"
-    html = index.read_text(encoding="utf-8")
-    sample = page["gallery"][0]
+    contents, sample = out / "contents.html", page["gallery"][0]
+    told = f"Drawn by Tiny SD: {sample['wanted']['prompt']}"
+    text = contents.read_text(encoding="utf-8")
     invitation = (
-        '<aside class="sd-run" aria-label="The live page"><p><a href="live/index.html">'
-        f'<img src="live/{sample["src"]}" alt="" width="96" height="96" '
+        '<aside class="sd-run" aria-label="The live page"><p><a href="index.html">'
+        f'<img src="{sample["src"]}" alt="{html.escape(told)}" width="96" height="96" '
         'style="float: left; margin: 0 1em 0 0"><strong>Draw with Tiny SD in this browser</strong>'
         "</a>: type a sentence, watch the picture come out of the noise, look into every box. "
         f"Nothing to install; {first_bytes(page) / 1e6:.0f} MB.</p>"
         '<div style="clear: both"></div></aside>'
     )
-    index.write_text(html.replace("</h1>", f"</h1>{invitation}", 1), encoding="utf-8")
+    contents.write_text(text.replace("</h1>", f"</h1>{invitation}", 1), encoding="utf-8")
     if first_bytes(page) > MAX_BYTES:
         return [f"live: {first_bytes(page) / 1e6:.1f} MB before the first picture, too much"]
     return []
@@ -584,7 +627,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.web_model", description=(__doc__ or "").split("\n\n")[0]
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "site" / "live")
+    parser.add_argument("folder", type=Path, help="where to put it")
     parser.add_argument("--model", help="a model's folder; the one that ships unless told")
     options = parser.parse_args(argv)
     try:

@@ -1,5 +1,5 @@
 /**
- * The page's modules in Node, for tests and for the check at export: `node node.mjs FOLDER` reads a
+ * The page's modules in Node, for tests and for the check at export: `node web_node.mjs FOLDER` reads a
  * JSON list of questions from standard input and writes the list of answers.
  */
 import { readFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { compare, readPicture, readPrompt } from '../web/seen.mjs';
 import { Tokenizer } from '../web/text.mjs';
 import { find, notes } from '../web/words.mjs';
 
-const folder = process.argv[2];
+const folder = `${process.argv[2]}/live`;
 const read = (name) => gunzipSync(readFileSync(`${folder}/${name}.bin`));
 const page = JSON.parse(readFileSync(`${folder}/page.json`, 'utf8'));
 const tokenizer = new Tokenizer(page.tokenizer, page.model.length);

@@ -2,9 +2,9 @@
 import { keep, load } from './files.mjs';
 
 export class Engine {
-  constructor(page) {
-    Object.assign(this, { page, ready: false });
-  }
+  ready = false;
+
+  constructor(page) { this.page = page; }
 
   /** Ask the worker. `tell` hears each step of a run. */
   ask(name, args, tell, transfer = []) {
@@ -20,29 +20,25 @@ export class Engine {
     });
   }
 
-  async open(file, tell) {
+  /** Load one file and use it: the worker's source, its WebAssembly, or a network. */
+  async take(file, tell) {
     const bytes = await load(file, tell);
-    await this.ask('open', { name: file.network, bytes }, null, [bytes]);
+    const { model: config, tokenizer } = this.page;
+    if (file.name === 'worker.js') {
+      this.worker = new Worker(URL.createObjectURL(new Blob([bytes])));
+      this.worker.onerror = (event) => this.fail?.(new Error(event.message));
+    } else if (file.network) {
+      await this.ask('open', { name: file.network, bytes }, null, [bytes]);
+    } else {
+      await this.ask('begin', { wasm: bytes, config, tokenizer }, null, [bytes]);
+    }
   }
 
   /** Fetch and open everything that the first picture needs; `tell` hears the bytes so far. */
   async start(tell) {
-    const files = this.page.files.filter((f) => !f.later);
     let before = 0;
-    const counted = (bytes) => tell(before + bytes);
-    const of = (name) => files.find((f) => f.name === name);
-    const take = async (file, use) => {
-      await use(await load(file, counted));
-      before += file.bytes;
-    };
-    await take(of('worker.js'), (source) => {
-      this.worker = new Worker(URL.createObjectURL(new Blob([source])));
-      this.worker.onerror = (event) => this.fail?.(new Error(event.message));
-    });
-    await take(of('ort.wasm'), (wasm) => this.ask('begin',
-      { wasm, config: this.page.model, tokenizer: this.page.tokenizer }, null, [wasm]));
-    for (const file of files.filter((f) => f.network)) {
-      await this.open(file, counted);
+    for (const file of this.page.files.filter((f) => !f.later)) {
+      await this.take(file, (bytes) => tell(before + bytes));
       before += file.bytes;
     }
     this.ready = true;
@@ -52,7 +48,7 @@ export class Engine {
   /** The judge comes after the first picture. @returns {Promise<boolean>} */
   judge() {
     const file = this.page.files.find((f) => f.later);
-    this.judging ??= file ? this.open(file).then(() => true, () => false) : Promise.resolve(false);
+    this.judging ??= file ? this.take(file).then(() => true, () => false) : Promise.resolve(false);
     return this.judging;
   }
 }

@@ -20,10 +20,10 @@ const minus = (a, b) => a.map((value, i) => value - b[i]);
 export function machine(page) {
   const { side, length, width, picture, levels } = page.model;
   const one = (numbers, signed = true) => (canvas) => heat(canvas, numbers, { side, signed });
+  const middle = levels.findIndex(({ name }) => name === 'middle');
   const states = (canvas, numbers) => heat(canvas, numbers, { side: length, width, signed: true });
   return [
     { id: 'tokens', title: 'Tokens', chapter: '04',
-      thumb: null,
       text: ({ words }) => `The sentence is cut into ${words.pieces.length} pieces, `
         + `each with a number. ${length} places are always filled.`,
       tiles: ({ words }) => [make('p', {}, ...words.pieces.map((piece, i) =>
@@ -41,10 +41,8 @@ export function machine(page) {
         + `${Math.round(100 * Math.sqrt(1 - abar))} % noise (amplitudes; their squares add to 1).`,
       tiles: ({ step }) => channels(step.latents, side, 'Latents') },
     { id: 'unet', title: 'U-Net', chapter: '03',
-      thumb: ({ step }) => (canvas) => {
-        const at = levels.findIndex(({ name }) => name === 'middle');
-        heat(canvas, step.levels[at], { side: levels[at].side });
-      },
+      thumb: ({ step }) => (canvas) =>
+        heat(canvas, step.levels[middle], { side: levels[middle].side }),
       text: () => 'It gets the noisy latents, the timestep and the text states. It gives the noise '
         + 'that it believes is in the latents. On the way down it sees larger parts of the picture '
         + 'at once; on the way up it puts the details back. '
@@ -79,45 +77,39 @@ export function machine(page) {
   ];
 }
 
-/** Draw the map; `state()` gives the step in view or null; `opened` hears which box was opened. */
+/**
+ * Draw the map; `state()` gives the step in view or null; `opened` hears which box was opened.
+ * @returns {() => void} to be called when another step comes into view
+ */
 export function drawMap(page, where, inside, state, opened) {
-  const boxes = machine(page).map((box) => {
-    const canvas = box.thumb && make('canvas', { ariaHidden: 'true' });
-    const button = make('button', { type: 'button', id: `box-${box.id}` }, box.title);
-    button.setAttribute('aria-expanded', 'false');
-    button.setAttribute('aria-controls', inside.id);
-    const label = make('span');
-    button.append(canvas ?? label);
-    return { ...box, canvas, label, button };
-  });
-  where.replaceChildren(...boxes.map((box) => box.button));
   let current = null;
-  const fill = () => {
-    const now = state();
-    inside.hidden = !(current && now);
-    for (const box of boxes) box.button.setAttribute('aria-expanded', String(box === current));
-    if (inside.hidden) return;
-    const chapter = page.chapters[current.chapter];
-    inside.replaceChildren(make('h3', {}, current.title), make('p', {}, current.text(now)),
-      make('p', {}, make('a', { href: chapter.address }, `Chapter ${chapter.title}`)),
-      make('div', { className: 'tiles' }, ...current.tiles(now)));
-  };
-  for (const box of boxes) {
-    box.button.disabled = true;
-    box.button.onclick = () => {
+  const boxes = machine(page).map((box) => {
+    const inner = make(box.thumb ? 'canvas' : 'span', { ariaHidden: 'true' });
+    const button = make('button', { type: 'button', id: `box-${box.id}` }, box.title, inner);
+    button.setAttribute('aria-controls', inside.id);
+    button.onclick = () => {
       current = current === box ? null : box;
-      fill();
+      refresh();
       if (current) opened(box.id);
     };
-  }
-  /** Called when another step comes into view. */
-  return () => {
+    where.append(button);
+    return Object.assign(box, { inner, button });
+  });
+  const refresh = () => {
     const now = state();
     for (const box of boxes) {
       box.button.disabled = !now;
-      if (now && box.canvas) box.thumb(now)(box.canvas);
-      else if (now) box.label.textContent = now.words.ids.slice(0, 24).join(' ');
+      box.button.setAttribute('aria-expanded', String(box === current));
+      if (now && box.thumb) box.thumb(now)(box.inner);
+      else if (now) box.inner.textContent = now.words.ids.slice(0, 24).join(' ');
     }
-    if (current) fill();
+    inside.hidden = !(current && now);
+    if (inside.hidden) return;
+    const { address, title } = page.chapters?.[current.chapter] ?? {};
+    inside.replaceChildren(make('h3', {}, current.title), make('p', {}, current.text(now)),
+      title ? make('p', {}, make('a', { href: address }, `Chapter ${title}`)) : '',
+      make('div', { className: 'tiles' }, ...current.tiles(now)));
   };
+  refresh();
+  return refresh;
 }

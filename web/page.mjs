@@ -19,18 +19,19 @@ const WAIT = 350; // ms after the last key until the quick picture
 const KEPT = 6; // pictures in the strip
 const say = (text) => { $('status').textContent = text; };
 const MB = (bytes) => `${(bytes / 1e6).toFixed(1)} MB`;
+const total = page.files.reduce((sum, file) => sum + (file.later ? 0 : file.bytes), 0);
 const random = (below) => Math.floor(Math.random() * below);
 
 const sides = [0, 1].map((i) => ({
   input: $(`prompt${i}`), box: $(`prompt${i}`).parentElement, canvas: $(`picture${i}`),
-  caption: $(`caption${i}`), seen: $(`seen${i}`), run: null }));
+  caption: $(`caption${i}`), seen: $(`seen${i}`), run: null, judged: null }));
 let comparing = false;
 let newest = 0;
 let timer;
 let looking = false;
+const active = () => sides.slice(0, comparing ? 2 : 1);
 
 // ---- settings, links ---------------------------------------------------------------------------
-const FIELDS = { steps: 'num_inference_steps', guidance: 'guidance_scale', sampler: 'sampler' };
 const settings = () => ({ seed: Number($('seed').value), steps: Number($('steps').value),
   guidance: Number($('guidance').value), sampler: $('sampler').value,
   negative: $('negative').value });
@@ -87,7 +88,6 @@ function attend({ run, canvas, input }, tokens) {
     for (const t of tokens) for (let i = 0; i < size; i++) map[i] += maps[t * size + i];
   }
   spotlight(canvas, run.end.image, map, Math.sqrt(size));
-  visit('read');
 }
 
 // ---- drawing -----------------------------------------------------------------------------------
@@ -96,12 +96,12 @@ async function draw(quick) {
   if (!engine.ready || !$('panel').reportValidity()) return;
   const number = ++newest;
   const options = quick ? quickly() : settings();
-  if (!quick && options.guidance !== page.defaults.guidance_scale) visit('guided');
+  const older = sides[0].run && { prompt: sides[0].run.prompt, ...sides[0].run.options };
+  const every = quick ? 0 : Math.ceil(options.steps / 4); // steps between two pictures on the way
   const begin = performance.now();
-  for (const side of sides.slice(0, comparing ? 2 : 1)) {
-    const run = { prompt: side.input.value, options, frames: [], end: null };
+  for (const side of active()) {
+    const run = { prompt: side.input.value, options, quick, frames: [], end: null };
     side.canvas.classList.add('old');
-    const every = quick ? 0 : 4;
     const wanted = { number, prompt: run.prompt, options, every }; // a newer run ends it: null
     const end = await engine.ask('run', wanted, (step) => {
       if (number !== newest) return;
@@ -112,19 +112,18 @@ async function draw(quick) {
       look(run.frames.length - 1);
     });
     if (!end || number !== newest) return;
-    Object.assign(run, { end, seconds: (performance.now() - begin) / 1000 });
-    side.canvas.classList.remove('old');
+    run.end = end;
     look(options.steps);
-    addToStrip(`${run.prompt} (seed ${options.seed}, ${options.steps} steps)`,
-      side.canvas.toDataURL(), { prompt: run.prompt, ...options }, true);
+    addToStrip(side.canvas.toDataURL(), { prompt: run.prompt, ...options }, true);
     judge(side, run);
   }
   const seconds = ((performance.now() - begin) / 1000).toFixed(1);
   say(quick
     ? `Quick picture, ${options.steps} steps: ${seconds} s. Enter draws the full one.`
     : `${options.steps} steps: ${seconds} s. Move the slider to look back.`);
-  const { stepped } = sides[0].run; // for tests and tools/web_bench.py
-  globalThis.lastRun = { quick, number, seconds: Number(seconds), step: stepped / options.steps };
+  visit(quick ? 'quick' : 'full', { prompt: sides[0].run.prompt, ...options, older });
+  const step = sides[0].run.stepped / options.steps;
+  globalThis.lastRun = { quick, number, seconds: Number(seconds), step }; // for tools/web_bench.py
 }
 async function judge(side, run) {
   if (!(await engine.judge()) || side.run !== run) return;
@@ -138,8 +137,14 @@ async function judge(side, run) {
     make('p', {}, `${extra.length ? `Not asked for, but seen: ${extra.join(', ')}. ` : ''}`
       + 'Read from the picture by a second small network, which knows only this world; it is '
       + `${seen.sure > 0.99 ? 'more than 99' : Math.round(100 * seen.sure)} % sure.`));
+  side.judged = run;
+  paint();
 }
-function addToStrip(text, src, wanted, first) {
+const told = ({ prompt, seed, steps, guidance, sampler, negative }) => `${prompt || 'nothing'} `
+  + `(seed ${seed}, ${steps} steps, guidance ${guidance}, ${sampler}`
+  + `${negative ? `, negative prompt ${negative}` : ''})`;
+function addToStrip(src, wanted, first) {
+  const text = told(wanted);
   const item = make('button', { type: 'button' }, make('img', { src, alt: '' }), text);
   item.onclick = () => { fillIn(wanted); draw(false); };
   [...$('strip').children].find((old) => old.textContent === text)?.remove();
@@ -148,25 +153,28 @@ function addToStrip(text, src, wanted, first) {
 }
 
 // ---- looking back ------------------------------------------------------------------------------
-/** The frame in view of a run: its step, and the picture as far as it is there. */
+/** The frame in view of a run: its step, and the newest picture that is decoded up to there. */
 function view(run, index = Number($('frame').value)) {
   if (!run?.frames.length) return null;
-  const last = index >= run.options.steps && run.end;
-  const step = run.frames[Math.min(index, run.frames.length - 1)];
-  return { step, options: run.options, words: run.words ??= { ids: tokenizer.encode(run.prompt),
-    pieces: tokenizer.pieces(run.prompt) }, abar: abar[Math.round(step.t)], last,
-    image: last ? run.end.image : step.image ?? step.hint,
-    noisy: last ? run.end.noisy : step.noisy };
+  const { frames, options, end, prompt } = run;
+  const step = frames[Math.min(index, frames.length - 1)];
+  const last = end && index >= options.steps;
+  const drawn = last ? end : frames.slice(0, index + 1).findLast((frame) => frame.image);
+  return { step, options, last, drawn, abar: abar[Math.round(step.t)],
+    words: run.words ??= { ids: tokenizer.encode(prompt), pieces: tokenizer.pieces(prompt) },
+    image: drawn?.image ?? step.hint, noisy: last ? end.noisy : step.noisy };
 }
 function paint() {
-  for (const side of sides) {
+  for (const side of active()) {
     const now = view(side.run);
     if (!now) continue;
-    show(side.canvas, now.image);
+    side.seen.style.visibility = now.last && side.judged === side.run ? '' : 'hidden';
     if (side === sides[0]) show($('noisy'), now.noisy);
-    const { prompt, options } = side.run;
-    side.caption.textContent = (now.last ? '' : 'What this step imagines: ')
-      + `${prompt || 'nothing'} (seed ${options.seed})`;
+    if (!now.drawn) continue; // what stands there stays, dimmed, with its own caption
+    show(side.canvas, now.image);
+    side.canvas.classList.remove('old');
+    side.caption.textContent = (now.last ? '' : `What step ${now.drawn.index + 1} imagines: `)
+      + told({ prompt: side.run.prompt, ...now.options });
     side.canvas.setAttribute('aria-label', side.caption.textContent);
   }
   const { run } = sides[0];
@@ -176,30 +184,34 @@ function paint() {
   $('frame').setAttribute('aria-valuetext', $('where').textContent);
   refresh();
 }
-/** Show a frame; what is not decoded yet is, the one asked for last first. */
+/** A step that is not decoded and should be: one in view, or else any of a full run. */
+function missing() {
+  const runs = active().map((side) => side.run).filter((run) => run?.end);
+  const seen = runs.map((run) => view(run)).filter((now) => !now.last).map((now) => now.step);
+  const others = runs.filter((run) => !run.quick).flatMap((run) => run.frames);
+  return [...seen, ...others].find((step) => !step.image);
+}
+/** Show a frame; then decode what is missing, one at a time, so that a new run need not wait. */
 async function look(index) {
   const steps = sides[0].run?.options.steps ?? 1;
   Object.assign($('frame'), { max: steps, disabled: !sides[0].run?.end });
   if (index !== undefined) $('frame').value = index;
   paint();
-  if (looking || !sides[0].run?.end) return;
+  if (looking) return;
   looking = true;
-  for (const missing = () => sides.map((side) => view(side.run)).find((now) =>
-    now && !now.last && !now.step.image); missing();) {
-    const { step } = missing();
+  for (let step; (step = missing());) {
     step.image = await engine.ask('decode', { latents: step.x0 });
-    paint();
+    if (step.index === Number($('frame').value)) paint();
   }
   looking = false;
 }
 
 // ---- start -------------------------------------------------------------------------------------
-const visit = tour($('stops'), $('stop'));
+const visit = tour(page, $('stops'), $('stop'), (prompt) => { fillIn({ prompt }); draw(true); });
 const inView = () => view(sides[0].run);
-const refresh = drawMap(page, $('boxes'), $('inside'), inView, (box) => visit(`opened:${box}`));
+const refresh = drawMap(page, $('boxes'), $('inside'), inView, visit);
 
 async function begin() {
-  const total = page.files.filter((f) => !f.later).reduce((sum, f) => sum + f.bytes, 0);
   $('start').disabled = true;
   $('progress').hidden = false;
   try {
@@ -220,7 +232,7 @@ async function begin() {
 function listen() {
   const later = () => { clearTimeout(timer); timer = setTimeout(() => draw(true), WAIT); };
   for (const side of sides) {
-    side.input.oninput = () => { mark(side); later(); visit('typed'); };
+    side.input.oninput = () => { mark(side); later(); };
     side.input.onkeydown = (event) => {
       if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
       event.preventDefault();
@@ -233,7 +245,7 @@ function listen() {
     fillIn({ prompt: page.sentences[random(page.sentences.length)], seed: random(1000) });
     draw(true);
   };
-  $('reseed').onclick = () => { $('seed').value = random(10000); visit('reseeded'); draw(true); };
+  $('reseed').onclick = () => { $('seed').value = random(10000); draw(true); };
   $('compare').onclick = () => { setComparing(!comparing); draw(true); };
   $('frame').oninput = () => { look(); visit('scrubbed'); };
   $('save').onclick = () => sides[0].canvas.toBlob((blob) => make('a', { download:
@@ -243,43 +255,37 @@ function listen() {
     const copied = await navigator.clipboard?.writeText(address()).then(() => true, () => false);
     say(copied ? 'The link is copied.' : 'The link now stands in the address bar.');
   };
-  globalThis.onhashchange = () => { fillIn(linked()); draw(false); };
+  globalThis.onhashchange = () => {
+    if (location.hash.includes('=')) { fillIn(linked()); draw(false); }
+  };
 }
 const linked = () => Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-
-function chips() {
-  for (const words of Object.values(page.world)) {
-    $('chips').append(make('div', {}, ...words.map((word) => {
-      const chip = make('button', { type: 'button' }, word);
-      chip.onclick = () => {
-        const { input } = sides[0];
-        input.value = `${input.value.trim()} ${word}`.trim();
-        input.dispatchEvent(new Event('input'));
-      };
-      return chip;
-    })));
-  }
+function chip(word) {
+  const { input } = sides[0];
+  return make('button', { type: 'button', onclick: () => {
+    input.value = `${input.value.trim()} ${word}`.trim();
+    input.oninput();
+  } }, word);
 }
+$('chips').append(...Object.values(page.world).map((list) => make('div', {}, ...list.map(chip))));
 $('parameters').textContent = (page.parameters / 1e6).toFixed(0);
-$('start').textContent = `Load the model (${MB(page.files.reduce((sum, f) =>
-  sum + (f.later ? 0 : f.bytes), 0))})`;
-$('first').href = page.chapters['00'].address;
-$('first').textContent = page.chapters['00'].title;
+$('start').textContent = `Load the model (${MB(total)})`;
 $('sampler').append(...page.samplers.map((name) => make('option', {}, name)));
-for (const { src, alt, wanted } of page.gallery) addToStrip(alt, src, wanted);
-fillIn({ seed: 0, ...Object.fromEntries(Object.entries(FIELDS).map(([name, key]) =>
-  [name, page.defaults[key]])), prompt: page.sentences[0] });
+for (const { src, wanted } of page.gallery) addToStrip(src, wanted);
+// never empty: a picture that the model drew before, and the noise it began with
+const [{ src, wanted }] = page.gallery;
+const size = model.side ** 2;
+heat($('noisy'), gaussian(wanted.seed)(model.channels * size).subarray(0, size),
+  { side: model.side, signed: true });
+const sample = make('img', { src });
+Object.assign($('picture0'), { width: model.picture, height: model.picture });
+sample.decode().then(() => sides[0].run
+  || $('picture0').getContext('2d').drawImage(sample, 0, 0), () => {});
+$('caption0').textContent = `Drawn beforehand: ${told(wanted)}`;
+fillIn(wanted);
 fillIn(linked());
-if (page.gallery.length) { // never empty: what the model drew before, and the noise it began with
-  const [{ src, alt, wanted }] = page.gallery;
-  const size = model.side ** 2;
-  heat($('noisy'), gaussian(wanted.seed)(model.channels * size).subarray(0, size),
-    { side: model.side, signed: true });
-  Object.assign($('picture0'), { width: model.picture, height: model.picture });
-  const sample = make('img', { src });
-  const put = () => sides[0].run || $('picture0').getContext('2d').drawImage(sample, 0, 0);
-  sample.decode().then(put, () => {});
-  $('caption0').textContent = `Drawn beforehand: ${alt}`;
-}
-chips();
 listen();
+const place = location.hash.slice(1); // of the contents, which were the first page once
+if (page.chapters && place && !place.includes('=') && !$(place)) {
+  location.replace(`contents.html#${place}`);
+}

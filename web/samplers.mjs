@@ -37,34 +37,23 @@ function sigmaAt(abar, t) {
 const leading = (steps, count) => Array.from({ length: steps }, (_, i) =>
   (steps - 1 - i) * Math.floor(count / steps) + (steps < count));
 
-async function* ddim(predict, latents, abar, steps) {
+/**
+ * DDIM, and DDPM, which takes the same way to the imagined picture and gives back part of the noise
+ * as fresh noise (eta = 1 in Song et al. 2021, equation 12).
+ */
+const walk = (fresh) => async function* (predict, latents, abar, steps, noise) {
   const stride = Math.floor(abar.length / steps);
   for (const t of leading(steps, abar.length)) {
-    const next = abar[Math.max(t - stride, 0)];
+    const next = t >= stride ? abar[t - stride] : fresh ? 1 : abar[0];
     const eps = await predict(latents, t);
     const x0 = imagined(latents, eps, abar[t]);
-    const prev = mix(Math.sqrt(next), x0, Math.sqrt(1 - next), eps);
+    const variance = fresh ? ((1 - next) / (1 - abar[t])) * (1 - abar[t] / next) : 0;
+    const mean = mix(Math.sqrt(next), x0, Math.sqrt(1 - next - variance), eps);
+    const prev = fresh ? mix(1, mean, Math.sqrt(variance), noise(latents.length)) : mean;
     yield { t, latents, eps, x0, prev };
     latents = prev;
   }
-}
-
-async function* ddpm(predict, latents, abar, steps, noise) {
-  const stride = Math.floor(abar.length / steps);
-  for (const t of leading(steps, abar.length)) {
-    const now = abar[t];
-    const next = t >= stride ? abar[t - stride] : 1;
-    const alpha = now / next;
-    const eps = await predict(latents, t);
-    const x0 = imagined(latents, eps, now);
-    const mean = mix((Math.sqrt(next) * (1 - alpha)) / (1 - now), x0,
-      (Math.sqrt(alpha) * (1 - next)) / (1 - now), latents);
-    const variance = Math.max(((1 - next) / (1 - now)) * (1 - alpha), 1e-20);
-    const prev = mix(1, mean, Math.sqrt(variance), noise(latents.length));
-    yield { t, latents, eps, x0, prev };
-    latents = prev;
-  }
-}
+};
 
 async function* euler(predict, latents, abar, steps) {
   const times = falling(abar.length - 1, steps);
@@ -104,4 +93,4 @@ async function* dpmSolver(predict, latents, abar, steps) {
 }
 
 /** By the names that sdlearn uses. */
-export const SAMPLERS = { ddim, ddpm, euler, 'dpm++': dpmSolver };
+export const SAMPLERS = { ddim: walk(false), ddpm: walk(true), euler, 'dpm++': dpmSolver };

@@ -72,12 +72,9 @@ export function compare(asked, seen, phrases) {
     left.splice(at, 1);
     there.add(wish);
   }
-  const wishes = asked.things.map((wish) =>
-    ({ text: say(wish, phrases), there: there.has(wish) }));
-  for (const key of ['place', 'time']) {
-    if (asked[key]) {
-      wishes.push({ text: phrases[key][asked[key]], there: asked[key] === seen[key] });
-    }
+  const wishes = asked.things.map((wish) => ({ text: say(wish, phrases), there: there.has(wish) }));
+  for (const key of ['place', 'time'].filter((name) => asked[name])) {
+    wishes.push({ text: phrases[key][asked[key]], there: asked[key] === seen[key] });
   }
   return { wishes, extra: left.map((thing) => say(thing, phrases)) };
 }

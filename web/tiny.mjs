@@ -47,9 +47,7 @@ export class TinySD {
     const noise = gaussian(seed);
     let told;
     const predict = async (latents, t) => {
-      const twice = new Float32Array(2 * size);
-      twice.set(latents);
-      twice.set(latents, size);
+      const twice = Float32Array.of(...latents, ...latents);
       const out = await this.run('unet', {
         latents: ['float32', twice, [2, channels, side, side]],
         t: ['float32', Float32Array.of(t), [1]],
@@ -62,8 +60,7 @@ export class TinySD {
     };
     let index = 0;
     for await (const step of SAMPLERS[sampler](predict, noise(size), this.abar, steps, noise)) {
-      yield { index, ...step, ...told, states: states.slice(length * width) };
-      index += 1;
+      yield { index: index++, ...step, ...told, states: states.slice(length * width) };
     }
   }
 

@@ -1,53 +1,67 @@
-/** Five stops; each is complete when the reader has done something. */
+/** Five stops of one or two parts; a part is complete when the reader has done something. */
 import { make } from './view.mjs';
 
-const STOPS = [
-  { name: 'Words', done: 'typed',
-    ask: 'Change one word of the sentence, a color or a thing, and watch the picture follow.',
-    told: 'The words became numbers, and the numbers steered every step.' },
-  { name: 'Noise', done: 'reseeded',
-    ask: 'Press "Other noise". The sentence stays; guess what will change.',
-    told: 'Each picture starts as pure noise. The seed picks the noise, and the noise decides what '
-      + 'the sentence leaves open.' },
-  { name: 'Steps', done: 'scrubbed',
-    ask: 'Press Enter for a full picture, then move the slider from the first step to the last.',
-    told: 'Large shapes and colors come first, edges last. Each step takes away some noise.' },
-  { name: 'U-Net', done: 'opened:unet',
-    ask: 'Open the box "U-Net" in the map of the machine.',
-    told: 'It gets noisy latents, a timestep and the text states. It gives its guess of the noise. '
-      + 'It never draws: the picture is what is left.' },
-  { name: 'Guidance', done: 'guided',
-    ask: 'Set guidance to 0 and press Enter, then bring it back.',
-    told: 'At 0 the words are ignored. Guidance multiplies what the words change.' },
+/** `when` hears what happened ('quick' or 'full' picture, 'scrubbed', a box opened) and the run. */
+const stops = ({ defaults }) => [
+  { name: 'Words', parts: [{ when: (what, { prompt, older }) => older && prompt !== older.prompt,
+    ask: 'Change one word of the sentence, a color or a thing, and watch the picture follow.' }],
+  told: 'The words became numbers, and the numbers steered every step.' },
+  { name: 'Noise', parts: [{ prompt: 'a house', when: (what, { prompt }) => prompt === 'a house',
+    ask: 'Take a sentence that leaves much open. ' },
+  { when: (what, { seed, older }) => older && seed !== older.seed,
+    ask: 'Color, place and hour were left open. Press "Other noise", more than once if you like. '
+      + 'Guess first what will change.' }],
+  told: 'Each picture starts as pure noise, which the seed picks. The noise decides what the '
+    + 'sentence leaves open; a full sentence leaves little.' },
+  { name: 'Steps', parts: [{ when: (what) => what === 'full',
+    ask: 'Press Enter for a full picture, drawn in more steps.' },
+  { when: (what) => what === 'scrubbed',
+    ask: 'Move the slider from the first step to the last.' }],
+  told: 'Large shapes and colors come first, edges last. Each step takes away some noise.' },
+  { name: 'U-Net, decoder', parts: [{ when: (what) => what === 'unet',
+    ask: 'Open the box "U-Net" in the map of the machine.' },
+  { when: (what) => what === 'decoder',
+    ask: 'It gets noisy latents, a timestep and the text states, and gives its guess of the noise. '
+      + 'It never draws: the picture is what is left. Now open the box "Decoder".' }],
+  told: 'The loop works on latents, a picture in few numbers. The decoder turns them into pixels. '
+    + 'It knows neither words nor noise, and every picture on this page came out of it.' },
+  { name: 'Guidance', parts: [{ when: (what, { guidance }) => guidance === 0,
+    ask: 'Set guidance to 0 and press Enter.' },
+  { when: (what, { guidance }) => guidance === defaults.guidance_scale,
+    ask: `At 0 the words are ignored. Set it to ${defaults.guidance_scale} and press Enter.` }],
+  told: 'The words count again: guidance multiplies what they change in the U-Net\'s guess.' },
 ];
 
-/** @param {HTMLElement} list @param {HTMLElement} text @returns {(event: string) => void} */
-export function tour(list, text) {
-  const done = new Set();
-  let at = 0;
-  const draw = () => {
-    list.replaceChildren(...STOPS.map((stop, i) => {
-      const button = make('button', { type: 'button' },
-        `${done.has(i) ? '✓ ' : `${i + 1} `}${stop.name}`);
-      if (i === at) button.setAttribute('aria-current', 'step');
-      button.setAttribute('aria-pressed', String(i === at));
-      button.onclick = () => { at = i; draw(); list.children[i].firstChild.focus(); };
+/**
+ * @param {Object} page the page's data @param {HTMLElement} list @param {HTMLElement} text
+ * @param {(prompt: string) => void} put draws a sentence
+ * @returns {(what: string, run?: Object) => void} what the reader did, and the run in view
+ */
+export function tour(page, list, text, put) {
+  const all = stops(page).map((stop) => ({ ...stop, done: 0 }));
+  const over = (stop) => stop.done === stop.parts.length;
+  let at = all[0];
+  const say = (...before) => {
+    const part = at.parts[at.done];
+    text.replaceChildren(...before, part?.ask ?? (before.length ? '' : at.told),
+      all.every(over) ? ' That was the whole tour.' : '');
+    const onclick = () => put(part.prompt);
+    if (part?.prompt) text.append(make('button', { onclick }, `Draw "${part.prompt}"`));
+    list.replaceChildren(...all.map((stop, i) => {
+      const sign = over(stop) ? '✓' : i + 1;
+      const button = make('button', { type: 'button' }, `${sign} ${stop.name}`);
+      button.setAttribute('aria-pressed', String(stop === at));
+      button.onclick = () => { at = stop; say(); list.children[i].firstChild.focus(); };
       return make('li', {}, button);
     }));
-    text.textContent = done.has(at)
-      ? `${STOPS[at].told} ${done.size === STOPS.length ? 'That was the whole tour.' : ''}`
-      : STOPS[at].ask;
   };
-  draw();
-  return (event) => {
-    const i = STOPS.findIndex((stop) => stop.done === event);
-    if (i < 0 || done.has(i) || i !== at) return;
-    done.add(i);
-    const next = STOPS.findIndex((_, k) => !done.has(k));
-    const told = STOPS[i].told;
-    at = next < 0 ? i : next;
-    draw();
-    text.textContent = next < 0 ? `${told} That was the whole tour.`
-      : `${told} Next: ${STOPS[next].ask}`;
+  say();
+  return (what, run = {}) => {
+    if (!at.parts[at.done]?.when(what, run)) return;
+    at.done += 1;
+    if (!over(at)) return say();
+    const { told } = at;
+    at = all.find((stop) => !over(stop)) ?? at;
+    say(`${told} `, over(at) ? '' : 'Next: ');
   };
 }

@@ -28,24 +28,17 @@ export function heat(canvas, numbers, { side, width = side, signed = false }) {
 }
 
 /** A picture, bright where the map is strong and dim elsewhere. */
-export function spotlight(canvas, image, map, mapSide) {
+export function spotlight(canvas, image, map, side) {
   const [least, most] = [Math.min(...map), Math.max(...map)];
-  const step = image.side / mapSide;
-  const at = (x, y) => map[Math.min(Math.max(y, 0), mapSide - 1) * mapSide
-    + Math.min(Math.max(x, 0), mapSide - 1)];
-  const data = new Uint8ClampedArray(image.data);
-  for (let y = 0; y < image.side; y++) {
-    for (let x = 0; x < image.side; x++) {
-      const [u, v] = [(x + 0.5) / step - 0.5, (y + 0.5) / step - 0.5];
-      const [i, j] = [Math.floor(u), Math.floor(v)];
-      const [a, b] = [u - i, v - j];
-      const value = (1 - b) * ((1 - a) * at(i, j) + a * at(i + 1, j))
-        + b * ((1 - a) * at(i, j + 1) + a * at(i + 1, j + 1));
-      const light = 0.18 + 0.82 * ((value - least) / (most - least || 1));
-      for (let c = 0; c < 3; c++) data[4 * (y * image.side + x) + c] *= light;
-    }
-  }
-  show(canvas, { side: image.side, data });
+  const light = new Uint8ClampedArray(4 * side * side).fill(255);
+  map.forEach((value, i) =>
+    light.fill(46 + (209 * (value - least)) / (most - least || 1), 4 * i, 4 * i + 3));
+  const small = make('canvas');
+  show(small, { side, data: light });
+  show(canvas, image);
+  const context = canvas.getContext('2d');
+  context.globalCompositeOperation = 'multiply';
+  context.drawImage(small, 0, 0, image.side, image.side);
 }
 
 /** An element in one line. @returns {HTMLElement} */

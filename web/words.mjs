@@ -86,7 +86,6 @@ export function notes(prompt, tokenizer, data) {
       ? fill(data.sentences.hint, { suggestion: quote(note.suggestion) }) : '');
     const hints = all.slice(0, 8).map((note) => quote(note.word) + hint(note)).join(', ');
     const sentence = data.sentences[kind === 'unknown' && all.length > 1 ? 'unknowns' : kind];
-    return fill(sentence,
-      { word: quote(word), suggestion: quote(suggestion), count, hints });
+    return fill(sentence, { word: quote(word), suggestion: quote(suggestion), count, hints });
   });
 }

@@ -1,8 +1,9 @@
 /**
  * The model's own thread: the page stays quick, and `terminate()` gives all its memory back.
- * Messages in: {do, args} with a port for the answers; a later `run` ends the one before.
+ * Messages in: {name, args} with a port for the answers; a later `run` ends the one before.
  */
 import * as ort from 'onnxruntime-web/wasm';
+import { sweep } from './sweep.mjs';
 import { TinySD } from './tiny.mjs';
 
 let sd;
@@ -16,7 +17,11 @@ const answers = {
     Object.assign(ort.env.wasm, { wasmBinary: wasm, numThreads: 1, proxy: false });
     sd = new TinySD(ort, config, tokenizer);
   },
-  open: ({ name, bytes }) => sd.open(name, new Uint8Array(bytes)),
+  open: async ({ name, bytes }) => {
+    sweep();
+    await sd.open(name, new Uint8Array(bytes));
+    delete ort.env.wasm.wasmBinary; // compiled by now: 13 MB less
+  },
   /** All steps of a run, each told when it is there; null if a newer run came. */
   run: async ({ number, prompt, options, every }, tell) => {
     if (number < newest) return null;

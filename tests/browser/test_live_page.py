@@ -96,23 +96,18 @@ def test_what_is_typed_is_drawn_as_python_draws_it(tab, addresses, model_folder,
 @pytest.mark.slow
 @pytest.mark.parametrize("route", ROUTES)
 def test_tiny_sd_draws_in_the_page_what_it_draws_here(tab, tmp_path_factory, route):
-    """The weights that ship; the tab stays below 450 MB while it loads and draws. (From a disk it
-    takes about 500: the text of the scripts that bring the model stays until it is collected.)"""
+    """The weights that ship; the tab stays below 450 MB while it loads and draws."""
     folder = tmp_path_factory.getbasetemp() / "live_tiny_sd"
-    page = (
-        json.loads((folder / "page.json").read_text())
-        if (folder / "page.json").exists()
-        else web_model.export(folder, hub.TINY_SD)
-    )
+    data = folder / web_model.FILES / "page.json"
+    page = json.loads(data.read_text()) if data.exists() else web_model.export(folder, hub.TINY_SD)
     assert web_model.first_bytes(page) <= web_model.MAX_BYTES
     pipe = load_pipeline(hub.TINY_SD)
     disk = (folder / "index.html").as_uri()
     with web_bench.served(folder) as address:
         where = {"server": f"{address}/index.html", "disk": disk}[route]
         assert max(differences(tab, pipe, where, SENTENCES)) <= web_model.TOLERANCE
-        if route == "server":
-            with ThreadPoolExecutor(1) as other:  # a second Playwright needs its own thread
-                assert other.submit(web_bench.measure_page, where).result()["peak"] <= 450
+        with ThreadPoolExecutor(1) as other:  # a second Playwright needs its own thread
+            assert other.submit(web_bench.measure_page, where).result()["peak"] <= 450
 
 
 def test_typing_draws_a_quick_picture_and_marks_words(tab, addresses):
@@ -157,20 +152,67 @@ def test_all_by_keyboard(tab, addresses):
     assert tab.is_hidden("#inside")
 
 
+def act(page, do, quick: bool) -> None:
+    """Do something and wait for the picture that follows."""
+    page.evaluate("lastRun = null")
+    do()
+    web_bench.drawn(page, quick)
+
+
 def test_the_tour_is_complete_when_everything_was_done(tab, addresses):
     start(tab, addresses["server"])
-    tab.fill("#prompt0", "a blue cat")
-    tab.click("#reseed")
-    tab.evaluate("lastRun = null")
-    tab.press("#prompt0", "Enter")
-    web_bench.drawn(tab, quick=False)
+    guidance = tab.input_value("#guidance")
+    act(tab, lambda: tab.fill("#prompt0", "a blue cat"), quick=True)
+    act(tab, lambda: tab.click("#stop button"), quick=True)
+    assert tab.input_value("#prompt0") == "a house"
+    act(tab, lambda: tab.click("#reseed"), quick=True)
+    act(tab, lambda: tab.press("#prompt0", "Enter"), quick=False)
     tab.focus("#frame")
     tab.keyboard.press("Home")
     tab.click("#box-unet")
-    assert "Next" in tab.inner_text("#stop")
-    tab.fill("#guidance", "0")
-    tab.press("#prompt0", "Enter")
+    assert "guess of the noise" in tab.inner_text("#stop")
+    tab.click("#box-decoder")
+    assert "Next: Set guidance to 0" in tab.inner_text("#stop")
+    for value in ("0", guidance):
+        assert "whole tour" not in tab.inner_text("#stop")
+        tab.fill("#guidance", value)
+        act(tab, lambda: tab.press("#guidance", "Enter"), quick=False)
     assert "whole tour" in tab.inner_text("#stop")
+    assert tab.locator("#stops button >> text=✓").count() == 5
+
+
+def test_what_is_said_of_a_picture_belongs_to_it(tab, addresses):
+    """Captions name all settings and the step; the judge's words stand beside finished pictures."""
+    start(tab, addresses["server"])
+    tab.fill("#guidance", "3")
+    act(tab, lambda: tab.press("#prompt0", "Enter"), quick=False)
+    prompt, seed = tab.input_value("#prompt0"), tab.input_value("#seed")
+    steps = tab.input_value("#steps")
+    told = f"{prompt} (seed {seed}, {steps} steps, guidance 3, {tab.input_value('#sampler')})"
+    assert tab.inner_text("#caption0") == told
+    assert tab.inner_text("#strip button >> nth=0") == told
+    finished = picture(tab)
+    tab.focus("#frame")
+    tab.keyboard.press("Home")
+    tab.wait_for_function("caption0.textContent.startsWith('What step 1 imagines')")
+    assert tab.evaluate("getComputedStyle(seen0).visibility") == "hidden"
+    assert (picture(tab) != finished).any()
+    tab.keyboard.press("End")
+    assert (picture(tab) == finished).all()
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_nothing_of_the_model_is_asked_for_before_the_button(tab, addresses, route):
+    asked = []
+    tab.on("request", lambda request: asked.append(request.url.rsplit("/", 1)[1]))
+    tab.goto(addresses[route])
+    tab.wait_for_load_state("networkidle")
+    assert {name for name in asked if not name.startswith("sample_")} <= {
+        "index.html",
+        "style.css",
+        "page.js",
+    }
+    assert "MB" in tab.inner_text("#start")
 
 
 def test_a_link_carries_sentence_and_settings(tab, addresses):

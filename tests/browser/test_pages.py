@@ -79,7 +79,7 @@ def test_nothing_is_asked_of_a_network(chromium, folder):
     """Every chapter and page of the contents: no request but for files, no error of a script, every
     picture there, formulas in the font that is bundled."""
     page = offline(new_page(chromium))
-    go(page, folder, "index.html")
+    go(page, folder, "contents.html")
     names = page.locator(".sidebar-tree a.reference.internal").evaluate_all(
         "(links) => links.map((a) => a.href)"
     )
@@ -215,7 +215,7 @@ def background(page) -> str:
 def test_dark_and_light(page, folder):
     """The button goes round automatic, light, dark, and the choice holds on the next page."""
     page.emulate_media(color_scheme="light")
-    go(page, folder, "index.html")
+    go(page, folder, "contents.html")
     colours = {background(page)}
     for _ in range(3):
         page.locator(".theme-toggle:visible").click()
@@ -236,7 +236,7 @@ def follow(page, link: str) -> None:
 
 
 def test_previous_and_next_walk_the_series(page, folder):
-    go(page, folder, "index.html")
+    go(page, folder, "contents.html")
     titles = [page.locator("h1").inner_text()]
     while page.locator("a.next-page").count():
         follow(page, "a.next-page")
@@ -251,14 +251,14 @@ def test_phone(chromium, folder):
     """390 pixels: no page is wider than that, the menu opens, a slider stays on the screen and
     moves."""
     page = offline(new_page(chromium, 390, 844))
-    go(page, folder, "index.html")
+    go(page, folder, "contents.html")
     listed = page.locator(".sidebar-tree a.reference.internal").evaluate_all(
         "(links) => links.map((a) => a.href)"
     )
     others = [
         (folder / name).as_uri()
         for name in (
-            "index.html",
+            "contents.html",
             "notebooks/solutions/01_latent_compression.html",
             "sdlearn/noising.py.html",
             "search.html",
@@ -288,7 +288,7 @@ def test_motion_is_reduced_where_it_is_asked_for(page, folder):
     moving = """() => [getComputedStyle(document.documentElement).scrollBehavior,
                        Math.max(...[...document.querySelectorAll('*')]
                            .map((e) => parseFloat(getComputedStyle(e).transitionDuration)))]"""
-    go(page, folder, "index.html")
+    go(page, folder, "contents.html")
     assert page.evaluate(moving)[1] > 0  # the theme does move, so the test can fail
     page.emulate_media(reduced_motion="reduce")
     assert page.evaluate(moving) == ["auto", 0]
@@ -306,8 +306,8 @@ def test_what_is_wider_than_the_page_is_reached_by_keyboard(chromium, folder):
 
 
 def test_links_of_readme_stay_on_the_site(page, folder):
-    go(page, folder, "index.html")
+    go(page, folder, "contents.html")
     page.locator("article a", has_text=re.compile("^noising.py$")).click()
     page.wait_for_url("**/noising.py.html")
     page.locator(".sidebar-brand:visible").click()
-    page.wait_for_url("**/index.html")
+    page.wait_for_url("**/contents.html")
