@@ -69,11 +69,11 @@ export function machine(page) {
         tile('latents after', one(step.prev))] },
     { id: 'decoder', title: 'Decoder', chapter: '01',
       thumb: ({ image }) => (canvas) => show(canvas, image),
-      text: ({ step }) => `The autoencoder's decoder turns ${step.prev.length} numbers into `
-        + `${3 * picture * picture}: ${picture} x ${picture} pixels in three colors.`,
-      tiles: ({ step, image }) => [tile('latents, as colors',
-        (canvas) => show(canvas, step.hint)),
-      tile('picture', (canvas) => show(canvas, image))] },
+      text: ({ step, last }) => `The autoencoder's decoder turns ${step.prev.length} numbers into `
+        + `${3 * picture * picture}: ${picture} x ${picture} pixels in three colors. `
+        + (last ? '' : 'The loop does not need it; shown is what this step imagines.'),
+      tiles: ({ step, image }) => [tile('latents, as colors', (canvas) => show(canvas, step.hint)),
+        tile('picture', (canvas) => show(canvas, image))] },
   ];
 }
 

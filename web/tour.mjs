@@ -24,7 +24,7 @@ const stops = ({ defaults }) => [
     ask: 'It gets noisy latents, a timestep and the text states, and gives its guess of the noise. '
       + 'It never draws: the picture is what is left. Now open the box "Decoder".' }],
   told: 'The loop works on latents, a picture in few numbers. The decoder turns them into pixels. '
-    + 'It knows neither words nor noise, and every picture on this page came out of it.' },
+    + 'It knows neither words nor noise, and every finished picture comes out of it.' },
   { name: 'Guidance', parts: [{ when: (what, { guidance }) => guidance === 0,
     ask: 'Set guidance to 0 and press Enter.' },
   { when: (what, { guidance }) => guidance === defaults.guidance_scale,
