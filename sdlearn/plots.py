@@ -502,7 +502,14 @@ def to_png(figure_or_image: Figure | Picture, *, dpi: int = DPI, packed: bool = 
         return buffer.getvalue()
     drawn = Image.open(buffer).convert("RGB")  # without the alpha channel: a third smaller
     data = _png(drawn, packed)
-    return _png(drawn.quantize(256), packed) if len(data) > _HEAVY else data
+    return _png(_few_colours(drawn), packed) if len(data) > _HEAVY else data
+
+
+def _few_colours(image: Image.Image) -> Image.Image:
+    """The image in 256 colours. Rare ones keep their place: Pillow's own choice counts pixels only
+    and paints a small purple flower gray; k-means, on a quarter of the pixels, mends it."""
+    small = image.resize((image.width // 2, image.height // 2), Image.Resampling.NEAREST)
+    return image.quantize(palette=small.quantize(256, kmeans=1), dither=Image.Dither.NONE)
 
 
 def _png(image: Image.Image, packed: bool) -> bytes:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sdlearn import plots
 from sdlearn.chapters import ch00, ch01, ch02, ch03, ch04, ch05, ch06
-from sdlearn.world import draw, sample_scene
+from sdlearn.world import Scene, Thing, draw, sample_scene
 
 
 @pytest.fixture(scope="module")
@@ -260,6 +260,24 @@ def test_figures_full_of_noise_are_reduced_to_256_colours(pictures):
     assert np.abs(drawn.mean(0) - 0.5).max() < 0.02 and drawn.std(0).min() > 0.24, (
         "the noise keeps its mean and its contrast"
     )
+
+
+def test_a_rare_colour_survives_the_reduction():
+    """One small purple flower in sixteen noisy meadows: its petals stay purple."""
+    rng, house = np.random.default_rng(0), Thing("house", "green", "left")
+    meadows = [np.asarray(draw(Scene((house,), "meadow", "day"))) for _ in range(16)]
+    flower = Scene((house, Thing("flower", "purple", "right")), "meadow", "day")
+    meadows[5] = np.asarray(draw(flower))
+    noisy = [np.clip(m + rng.normal(0, 6, m.shape), 0, 255).astype(np.uint8) for m in meadows]
+    figure = plots.grid([noisy[:8], noisy[8:]])
+    full, few = (
+        Image.open(io.BytesIO(plots.to_png(figure, packed=packed))) for packed in (False, True)
+    )
+    assert few.mode == "P"
+    full, few = (np.asarray(image.convert("RGB")).astype(int) for image in (full, few))
+    purple = (full[..., 2] > full[..., 1] + 80) & (full[..., 0] > full[..., 1] + 40)
+    assert purple.sum() > 100
+    assert np.abs(full[purple].mean(0) - few[purple].mean(0)).max() < 12
 
 
 def test_histograms_share_their_bins_and_have_area_one():
