@@ -102,7 +102,7 @@ def decode_latents(pipe: Any, latents: torch.Tensor) -> list[Image.Image]:
         got = tuple(latents.shape) if torch.is_tensor(latents) else type(latents).__name__
         raise ValueError(f"Latents are a tensor (pictures, {channels}, height, width); got {got}.")
     inputs.tensors(latents=latents)
-    _finite(latents, "The latents")
+    _finite(latents, "The tensor of latents")
     unscaled = latents.to(pipe.device, vae.dtype) / scaling
     with hub.LOCK:
         parts = [

@@ -39,7 +39,7 @@ def bends(paths: dict[str, Numbers]) -> Figure:
             ax.plot(along[:, k], beside[:, k], color=COLOURS[k], linestyle=DASHES[k], linewidth=1.6)
         ax.set(title=name, xlabel="along the line, noise to picture")
         said.append(f"{name}: at most {beside.max():.0%} beside it, to {along.max():.2f} of it")
-    axes[0, 0].set(ylabel="beside it, share of its length")
+    axes[0, 0].set(ylabel="distance from the line,\nshare of its length")
     fig.alt = f"Paths beside the straight line from start to end. {'; '.join(said)}."
     return fig
 

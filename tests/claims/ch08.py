@@ -14,10 +14,10 @@ CLAIMS = [
     ),
     Claim(
         name="08.guidance_bends_the_road",
-        sentence="at scale 5 it turns more than twice as far in all as at scale 1",
+        sentence="at scale 5 it turns more than three times as far in all as at scale 1",
         cell="k014",
         value="turned[5] / turned[1]",
-        low=2,
+        low=3,
     ),
     Claim(
         name="08.guidance_sets_out_off_the_goal",
@@ -37,10 +37,11 @@ CLAIMS = [
     ),
     Claim(
         name="08.nobody_comes_back_in_two_steps",
-        sentence="with two steps hardly any picture recovers, with three only about half",
-        cell="k016",
-        value="min(away[5][1] / away[1][1], away[5][2] / away[1][2])",
-        low=1.5,
+        sentence="two steps then get hardly any right, three only about half",
+        cell="k017",
+        value="max(counted[5][0], abs(counted[5][1] - 50))",
+        high=15,
+        any_weights="a file that was measured on the shipped weights",
     ),
     Claim(
         name="08.few_steps_and_a_large_scale_fail_together",
@@ -52,7 +53,7 @@ CLAIMS = [
     ),
     Claim(
         name="08.five_steps_are_as_good_as_twenty_five",
-        sentence="five steps at the model's own scale are as good as twenty-five",
+        sentence="At the model's own scale, 2, five steps are as good as twenty-five",
         cell="k017",
         value="counted[2][3] - counted[2][5]",
         low=-5,
