@@ -226,6 +226,22 @@ def test_a_link_carries_sentence_and_settings(tab, addresses):
     assert "prompt=a+blue+cat" in tab.url and "other=a+red+cat" in tab.url
 
 
+def test_old_addresses_lead_on(tab, live_page, tmp_path, monkeypatch):
+    """The page stood in live/ once, and the contents were the first page."""
+    monkeypatch.setattr(web_model, "npm", lambda: None)
+    monkeypatch.setattr(web_model, "cached", lambda cache: live_page)
+    (tmp_path / "contents.html").write_text("<h1>Contents</h1>")
+    assert web_model.add_to_site(tmp_path, tmp_path / "cache") == []
+    tab.goto((tmp_path / "live" / "index.html").as_uri() + "#prompt=a+blue+cat&seed=5")
+    tab.wait_for_url((tmp_path / "index.html").as_uri() + "#prompt=a+blue+cat&seed=5")
+    assert tab.input_value("#prompt0") == "a blue cat" and tab.input_value("#seed") == "5"
+    tab.click("header >> text=Chapters")
+    assert tab.url.endswith("index.html#course"), "a place on this page"
+    tab.goto("about:blank")
+    tab.goto((tmp_path / "index.html").as_uri() + "#from-the-command-line")
+    tab.wait_for_url((tmp_path / "contents.html").as_uri() + "#from-the-command-line")
+
+
 def test_a_link_with_nonsense_changes_nothing(tab, addresses):
     tab.goto(addresses["server"] + "#steps=-3&seed=abc&sampler=magic&guidance=1e99&page=%00")
     steps = tab.evaluate("JSON.parse(document.getElementById('page').textContent).defaults")
