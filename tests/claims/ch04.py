@@ -51,12 +51,12 @@ CLAIMS = [
         any_weights="a random encoder loses things too",
     ),
     Claim(
-        name="04.padding_is_read_more_than_a_word",
-        sentence="The padding, which nobody typed, is read more than any word",
+        name="04.end_and_padding_are_read_more_than_the_words",
+        sentence="End and padding, which nobody typed, are read more than all the words together",
         cell="c61",
-        value="float((1 - share[0] - spoken) / share[1 : len(names) - 1].max())",
+        value="float((1 - share[0] - spoken) / spoken)",
         low=1,
-        any_weights="64 places of padding get more than one word by their number alone",
+        any_weights="their 65 places get more than eleven words by their number alone",
     ),
     Claim(
         name="04.red_is_read_on_the_house",
