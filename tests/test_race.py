@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from sdlearn import hub, models, noising, prediction
-from sdlearn.chapters import cascade
+from sdlearn.chapters import cascade, ch07
+from sdlearn.measure import race as measured
 from sdlearn.training import __main__ as command
 from sdlearn.training import data, race
 
@@ -161,6 +162,33 @@ def test_a_race_trains_goes_on_and_paints(tmp_path, tiny_race):
     assert pixels[0].size == (128, 128)
     race.train_race(replace(settings, resume=True, minutes=0.05, only="small"))
     assert json.loads((out / "small" / "training.json").read_text())["minutes"] > 0.025
+
+
+def test_a_race_is_judged(tmp_path, tiny_race, monkeypatch):
+    """Both comparisons, the pictures that are kept, and the card, of networks that know nothing."""
+    monkeypatch.setattr(measured, "memory_of", lambda *_: 1.0)  # a fresh process has full networks
+    deaf = {**cascade.RACE_UNETS["upscale"], **dict(in_channels=3, class_embed_type=None)}
+    monkeypatch.setitem(cascade.RACE_UNETS, "pixels", deaf)  # attention at a side of 64 is slow
+    race.train_race(settings_for(tmp_path))
+    out = tmp_path / "out"
+    told = measured.RaceMeasurement(race=str(out), out=str(out), prompts=4, batch=4)
+    found = measured.measure_race(told)
+    assert found == json.loads((out / "race.json").read_text()) == ch07.read_race(out / "race.json")
+    for way in cascade.WAYS:
+        early, late = found["equal_time"][way]
+        assert 0 < early["minutes"] <= late["minutes"] < 1
+        assert found["shipped"][way]["operations"] > 1e6 and found["shipped"][way]["seconds"] > 0
+    assert (
+        found["shipped"]["latents"]["in_place"]["value"]
+        > found["shipped"]["pixels"]["in_place"]["value"]
+    )
+    rows = ch07.read_sheet(out / "equal_time.webp")
+    assert [len(row) for row in rows] == [4, 4, 4] and rows[0][0].size == (128, 128)
+    card = (out / "README.md").read_text()
+    assert "| small | 0 |" in card and str(tmp_path) not in card
+    for value, words in ((dict(part="all"), "--part is"), (dict(race="none"), "no race at none")):
+        with pytest.raises(ValueError, match=words):
+            replace(told, **value).check()
 
 
 def test_words_reach_the_pixels(tiny_race):

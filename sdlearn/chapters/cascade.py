@@ -22,7 +22,9 @@ from sdlearn.compression import to_images
 from sdlearn.noising import Schedule
 from sdlearn.text import encode_prompt
 
-RACE = Path(__file__).parents[1] / "race"  # the shipped networks
+# the shipped networks, or your own
+RACE = Path(os.environ.get("SDLEARN_RACE") or Path(__file__).parents[1] / "race")
+WAYS = ("pixels", "cascade", "latents")
 MOST_NOISE = 100  # the noisiest timestep that the enlarging network met on its small pictures
 STEPS = {"pixels": 12, "small": 12, "upscale": 6}
 GUIDANCE = 2.0
@@ -171,7 +173,8 @@ class Race(NamedTuple):
 
 
 def load_race(folder: str | os.PathLike = RACE) -> Race:
-    """The trained networks of a folder with ``pixels/``, ``small/`` and ``upscale/``.
+    """The trained networks of a folder with ``pixels/``, ``small/`` and ``upscale/``: those that
+    ship, or the ones that the environment variable ``SDLEARN_RACE`` names.
 
     Raises:
         FileNotFoundError: if one is not there.

@@ -13,19 +13,44 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sdlearn import compression, sampling
+from sdlearn import compression, hub, sampling
 from sdlearn.chapters import cascade
 from sdlearn.checks import close, exercise
 from sdlearn.plots import COLOURS, DASHES, MARKERS, figure, to_array
 
-WAYS = ("pixels", "cascade", "latents")
 Film = list[tuple[float, Image.Image]]
 """Seconds on the clock, and what the way has imagined by then."""
 
 
 def read_race(path: str | Path = cascade.RACE / "race.json") -> dict:
-    """What ``python -m sdlearn.measure race`` wrote."""
+    """What ``python -m sdlearn.measure race`` wrote.
+
+    Raises:
+        FileNotFoundError: if it has not been run.
+    """
+    if not Path(path).is_file():
+        folder = Path(path).parent
+        raise FileNotFoundError(
+            f"{folder} has no race.json: `python -m sdlearn.measure race --race {folder} "
+            f"--out {folder}` writes it."
+        )
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_training(part: str) -> dict:
+    """How a part of Tiny SD began to learn, as its model card has it: steps, batch, hardware."""
+    told = json.loads((hub.TINY_SD / "evaluation.json").read_text(encoding="utf-8"))
+    return told["training"][part][0]
+
+
+def read_sheet(path: str | Path = cascade.RACE / "equal_time.webp") -> list[list[Image.Image]]:
+    """The pictures of equal training time: a row for each way."""
+    page = Image.open(path).convert("RGB")
+    side = page.height // len(cascade.WAYS)
+    return [
+        [page.crop((x, y, x + side, y + side)) for x in range(0, page.width, side)]
+        for y in range(0, page.height, side)
+    ]
 
 
 # ------------------------------------------------------------------------------------- the clock
@@ -69,12 +94,14 @@ class Clocked:
 
     def __init__(self, pipe: Any, race: cascade.Race):
         self.films = lru_cache(maxsize=8)(
-            lambda prompt, seed: {way: film_of(way, pipe, race, prompt, seed) for way in WAYS}
+            lambda prompt, seed: {
+                way: film_of(way, pipe, race, prompt, seed) for way in cascade.WAYS
+            }
         )
 
     def at(self, prompt: str, seconds: float, seed: int = 0) -> Figure:
         """What each way shows when so many seconds are on the clock."""
-        fig, axes = figure(1, len(WAYS), size=(6.9, 2.75))
+        fig, axes = figure(1, len(cascade.WAYS), size=(6.9, 3.1))
         said = []
         for ax, (way, film) in zip(axes, self.films(prompt, seed).items(), strict=True):
             done = [picture for at, picture in film if at <= seconds]
@@ -97,10 +124,10 @@ class Clocked:
 
 
 def curves(equal_time: dict[str, list[dict]]) -> Figure:
-    """What the judge finds right against minutes of training, for each way: single wishes, and
-    whole prompts, with 95 % intervals."""
+    """What the judge finds right against minutes of training, for each way: surroundings with time
+    of day, and single wishes, with 95 % intervals."""
     fig, axes = figure(1, 2, size=(8.6, 3.2), sharey=True)
-    titles = {"wishes": "single wishes come true", "in_place": "everything right and in place"}
+    titles = {"surroundings": "surroundings and time right", "wishes": "single wishes come true"}
     said = []
     for ax, (key, title) in zip(axes, titles.items(), strict=True):
         for i, (way, rows) in enumerate(equal_time.items()):
@@ -112,7 +139,7 @@ def curves(equal_time: dict[str, list[dict]]) -> Figure:
             said.append(f"{title}, {way}: {value[0]:.0f} to {value[-1]:.0f} %")
         ax.set(title=title, xlabel="minutes of training (one CPU core)", ylim=(0, 102))
     axes[0].set(ylabel="percent")
-    axes[0].legend(frameon=False)
+    axes[1].legend(frameon=False, loc="upper left")
     fig.alt = f"Against minutes of training. {'; '.join(said)}."
     return fig
 

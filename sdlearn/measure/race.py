@@ -28,7 +28,7 @@ from sdlearn.judge import Judge, compare_readings, load_judge, read_prompt, same
 from sdlearn.measure.results import Measurement, record, share, write_json
 from sdlearn.training import data
 
-WAYS = ("pixels", "cascade", "latents")
+SHOWN = 4  # pictures of each way that are kept to be seen
 Paint = Callable[[list[str], list[int]], list[Image.Image]]
 
 
@@ -59,14 +59,23 @@ def painter(way: str, pipe: Any, race: cascade.Race | None) -> Paint:
     return lambda prompts, seeds: cascade.by_cascade(race, pipe, prompts, seed=seeds)[1]
 
 
-def judged(paint: Paint, judge: Judge, count: int, batch: int) -> dict[str, dict]:
-    """Shares of ``count`` prompts: all of it right and in place ("in_place"); of single wishes
-    (each thing with color and place, the surroundings, the time) those that came true."""
-    scenes = [data.scene("seen", 30_000 + i) for i in range(count)]
+def scenes_of(count: int) -> list[world.Scene]:
+    """The scenes that every way is asked for; scene i starts from seed i."""
+    return [data.scene("seen", 30_000 + i) for i in range(count)]
+
+
+def paint_all(paint: Paint, scenes: list[world.Scene], batch: int) -> list[Image.Image]:
+    """One try for each scene, nothing picked."""
     prompts, pictures = [world.caption(scene) for scene in scenes], []
-    for i in tqdm(range(0, count, batch), leave=False):
+    for i in tqdm(range(0, len(scenes), batch), leave=False):
         part = prompts[i : i + batch]
         pictures += paint(part, list(range(i, i + len(part))))
+    return pictures
+
+
+def judged(scenes: list[world.Scene], pictures: list[Image.Image], judge: Judge) -> dict[str, dict]:
+    """Shares of the scenes: all of it right and in place ("in_place"); of single wishes (each
+    thing with color and place, the surroundings, the time) those that came true."""
     seen = judge.look(pictures)
     pairs = list(zip(scenes, seen, strict=True))
     compared = [compare_readings(read_prompt(scene), look) for scene, look in pairs]
@@ -131,9 +140,21 @@ def facts_in(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
+def sheet_of(rows: list[list[Image.Image]]) -> Image.Image:
+    """Pictures of one size in rows, without a gap: :func:`ch07.read_sheet` cuts them apart."""
+    side = rows[0][0].width
+    page = Image.new("RGB", (side * len(rows[0]), side * len(rows)))
+    for y, row in enumerate(rows):
+        for x, image in enumerate(row):
+            page.paste(image, (side * x, side * y))
+    return page
+
+
 def measure_equal_time(settings: RaceMeasurement, pipe: Any, judge: Judge) -> dict[str, list]:
-    """Each way at each mark: minutes learned, and what the judge says."""
-    found: dict[str, list] = {way: [] for way in WAYS}
+    """Each way at each mark: minutes learned, and what the judge says; the first pictures of the
+    last mark as ``equal_time.webp``."""
+    found: dict[str, list] = {way: [] for way in cascade.WAYS}
+    scenes = scenes_of(settings.prompts)
     for folder in sorted(Path(settings.race).glob("mark_*")):
         race = cascade.load_race(folder)
         net = cascade.load_denoiser(folder / "latents")
@@ -141,7 +162,8 @@ def measure_equal_time(settings: RaceMeasurement, pipe: Any, judge: Judge) -> di
             pipe.vae, pipe.text_encoder, pipe.tokenizer, net.unet, net.scheduler
         )
         learned.defaults = hub.defaults_of(pipe)
-        for way in WAYS:
+        shown = []
+        for way in cascade.WAYS:
             names = ("small", "upscale") if way == "cascade" else (way,)
             facts = [facts_in(folder / name) for name in names]
             paint = painter(way, learned if way == "latents" else pipe, race)
@@ -149,23 +171,41 @@ def measure_equal_time(settings: RaceMeasurement, pipe: Any, judge: Judge) -> di
                 "minutes": sum(fact["minutes"] for fact in facts),
                 "pictures": [f["steps"] * f["settings"]["batch"] for f in facts],
             }
-            found[way].append(row | judged(paint, judge, settings.prompts, settings.batch))
+            pictures = paint_all(paint, scenes, settings.batch)
+            shown.append(pictures[:SHOWN])
+            found[way].append(row | judged(scenes, pictures, judge))
             print(folder.name, way, f"{found[way][-1]['wishes']['value']:.0f} % of the wishes")
+        sheet_of(shown).save(Path(settings.out) / "equal_time.webp", quality=90)
     return found
 
 
 def measure_shipped(settings: RaceMeasurement, pipe: Any, judge: Judge) -> dict[str, dict]:
     """Each way as good as it got."""
     race, found = cascade.load_race(settings.race), {}
-    for way in WAYS:
+    scenes = scenes_of(settings.prompts)
+    for way in cascade.WAYS:
         paint = painter(way, pipe, race)
         found[way] = {
             "parameters": weights_of(way, pipe, race),
             **price_of(paint),
             "memory_mb": memory_of(way, settings),
-            **judged(paint, judge, settings.prompts, settings.batch),
+            **judged(scenes, paint_all(paint, scenes, settings.batch), judge),
         }
         print(way, f"{found[way]['wishes']['value']:.0f} % of the wishes", flush=True)
+    return found
+
+
+def measure_noise_levels(
+    settings: RaceMeasurement, pipe: Any, judge: Judge
+) -> dict[str, dict[str, dict]]:
+    """The cascade's own small pictures, enlarged with more and more noise on them."""
+    race, scenes, found = cascade.load_race(settings.race), scenes_of(settings.prompts), {}
+    for level in (0, cascade.NOISE_LEVEL, cascade.MOST_NOISE):
+
+        def paint(prompts: list[str], seeds: list[int], level: int = level) -> list[Image.Image]:
+            return cascade.by_cascade(race, pipe, prompts, noise_level=level, seed=seeds)[1]
+
+        found[str(level)] = judged(scenes, paint_all(paint, scenes, settings.batch), judge)
     return found
 
 
@@ -184,6 +224,26 @@ def format_race(shipped: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def format_card(result: dict) -> str:
+    """The page beside the shipped networks: what they are, how long each learned, what it gives."""
+    lines = [
+        "# The race: two ways to pictures that are not Tiny SD's",
+        "",
+        "Networks for chapter 07, told by Tiny SD's text encoder: `pixels` paints 128 x 128",
+        "pixels; `small` paints 32 x 32, and `upscale` makes 128 x 128 of them. Each folder holds",
+        "a UNet2DConditionModel and its scheduler as diffusers writes them. They are trained by",
+        "`python -m sdlearn.training race`; `python -m sdlearn.measure race` judges them and",
+        "writes this page. All its figures are in `race.json`.",
+        "",
+        "| network | minutes of one CPU core | steps | pictures a step |",
+        "|---|---|---|---|",
+    ]
+    for name, facts in result["training"].items():
+        batch = facts["settings"]["batch"]
+        lines.append(f"| {name} | {facts['minutes']:.0f} | {facts['steps']:,} | {batch} |")
+    return "\n".join([*lines, "", format_race(result["shipped"]), ""])
+
+
 def measure_race(settings: RaceMeasurement) -> dict:
     """Measure what ``--part`` names into ``race.json``; the other part stays as it was."""
     began, path = time.perf_counter(), Path(settings.out) / "race.json"
@@ -193,12 +253,16 @@ def measure_race(settings: RaceMeasurement) -> dict:
     for name, measure_part in parts.items():
         if settings.part in (name, "both"):
             result[name] = measure_part(settings, pipe, judge)
+            if name == "shipped":
+                result["noise_levels"] = measure_noise_levels(settings, pipe, judge)
             told = f"race --part {name} --prompts {settings.prompts}"
             result[f"{name}_measured"] = record(told, pipe.device, began)
+    result["shown"] = [world.caption(scene) for scene in scenes_of(SHOWN)]
     result["training"] = {
         name: facts_in(Path(settings.race) / name) for name in cascade.Race._fields
     }
     write_json(path, result)
     if "shipped" in result:
+        (Path(settings.out) / "README.md").write_text(format_card(result), encoding="utf-8")
         print(format_race(result["shipped"]))
     return result

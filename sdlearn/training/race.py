@@ -247,7 +247,8 @@ def train_one(name: str, settings: RaceSettings, pipe: Any) -> None:
             keep(Path(settings.out) / f"mark_{mark}", name, run.best, facts_of(run, settings))
             mark += 1
     if run.is_main:
-        for folder in (Path(settings.out) / f"mark_{settings.marks}", Path(settings.out)):
+        out = Path(settings.out)  # a training of very few steps may have jumped over marks
+        for folder in (out, *(out / f"mark_{at}" for at in range(mark, settings.marks + 1))):
             keep(folder, name, run.best, facts_of(run, settings))
 
 
