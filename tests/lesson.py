@@ -89,7 +89,7 @@ def headless(path: Path, folder: Path, wanted: list[claims.Claim] = (), **enviro
     for cell in nb.cells:
         if cell.cell_type == "code":  # what is stored must not count as run
             cell.update(execution_count=None, outputs=[])
-    env = {k: v for k, v in os.environ.items() if k != "SDLEARN_MODEL"}
+    env = {k: v for k, v in os.environ.items() if k not in ("SDLEARN_MODEL", "SDLEARN_RACE")}
     done = notebooks.execute(nb, path.parent, env=env | scratch.environment | environment)
     code = [c for c in nb.cells if c.cell_type == "code" and c.source.strip()]
     cells = [dict(id=c.id, count=c.execution_count, outputs=c.outputs) for c in code]

@@ -22,8 +22,19 @@ import torch.nn.functional as F
 from PIL import Image
 from setuptools import find_packages
 
-from sdlearn import checks, noising
-from sdlearn.chapters import ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch08  # noqa: F401
+from sdlearn import checks, compression, noising
+from sdlearn.chapters import (  # noqa: F401
+    cascade,
+    ch00,
+    ch01,
+    ch02,
+    ch03,
+    ch04,
+    ch05,
+    ch06,
+    ch07,
+    ch08,
+)
 from sdlearn.checks import EXERCISES, check, close, exercise, verdict_of
 
 
@@ -431,6 +442,47 @@ CASES |= {
             (_before, _mask, Image.new("RGB", (32, 32), "red")),
             (_before, _mask, _after.resize((16, 16))),
             7,
+        ],
+    ),
+}
+
+_first = compression.to_images(torch.linspace(-1, 1, 64).expand(1, 3, 64, 64))[0]
+_little = cascade.shrink(compression.to_tensor([_first]), 16)
+_small = compression.to_images(_little)[0]
+_large = compression.to_images(cascade.enlarge(_little, 64).roll(1, -1))[0]
+CASES |= {
+    "07.1": Case(
+        lambda small, noise, a, side: cascade.enlarge(
+            a**0.5 * small + (1 - a) ** 0.5 * noise, side
+        ),
+        [
+            lambda s, n, a, side: cascade.enlarge(a * s + (1 - a) * n, side),
+            lambda s, n, a, side: a**0.5 * s + (1 - a) ** 0.5 * n,
+            lambda s, n, a, side: (
+                a**0.5 * cascade.enlarge(s, side) + (1 - a) ** 0.5 * torch.randn(1, 3, side, side)
+            ),
+            lambda s, n, a, side: cascade.enlarge(s + (1 - a) ** 0.5 * n, side),
+            lambda s, n, a, side: cascade.enlarge(s, side),
+        ],
+    ),
+    "07.2": Case(
+        lambda abar, k: 1 / (1 + k**2 * (1 - abar) / abar),
+        [
+            lambda abar, k: abar / k,
+            lambda abar, k: 1 / (1 + k * (1 - abar) / abar),
+            lambda abar, k: 1 / (1 + k**4 * (1 - abar) / abar),
+            lambda abar, k: 1 - k * (1 - abar),
+            lambda abar, k: abar,
+        ],
+    ),
+    "07.3": Case(
+        (_first, _small, _large),
+        [
+            (_first, _large, _small),
+            (_first, _small, _first),
+            (_first, _small.rotate(180), _large),
+            (_first, _small, _large.rotate(180)),
+            (_first, _first, _large),
         ],
     ),
 }

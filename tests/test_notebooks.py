@@ -140,8 +140,8 @@ def in_text(text: str, prose: str) -> list[str]:
 
 def test_contents_lists_every_chapter():
     numbers = [name[:2] for name in LISTED]
-    assert numbers[:7] == [f"{n:02}" for n in range(7)] and numbers == sorted(set(numbers))
-    assert len(LISTED) >= 7 and LISTED == lesson.CHAPTERS
+    assert numbers == [f"{n:02}" for n in range(len(LISTED))]
+    assert len(LISTED) >= 9 and LISTED == lesson.CHAPTERS
     present = {p.name for p in FOLDER.glob("*.ipynb")} | {
         p.name for p in (FOLDER / "solutions").glob("*.ipynb")
     }

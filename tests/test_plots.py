@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from sdlearn import plots
-from sdlearn.chapters import ch00, ch01, ch02, ch03, ch04, ch05, ch06
+from sdlearn.chapters import ch00, ch01, ch02, ch03, ch04, ch05, ch06, ch07
 from sdlearn.world import Scene, Thing, draw, sample_scene
 
 
@@ -416,6 +416,14 @@ GRID = {
 }
 
 
+def _judged(minutes: float, percent: float) -> dict:
+    share = {"value": percent, "low": percent - 5, "high": percent + 5}
+    return {"minutes": minutes, "wishes": share, "surroundings": share}
+
+
+RACE = {"pixels": [_judged(1, 40), _judged(2, 60)]}
+
+
 def test_every_figure_says_what_it_shows(pictures, shown):
     """No figure reaches a reader without a sentence; numbers and names of the figure are in it."""
     t = np.linspace(0, 1, 20)
@@ -444,6 +452,7 @@ def test_every_figure_says_what_it_shows(pictures, shown):
         "ddim 12 at 1 and 5 steps, 12 at 1 and 10 steps": ch05.fidelity(GRID),
         "1 of 2 end above 0": ch05.paths({"p": [[0, 0], [1, -1]]}, xlabel="x", ylabel="y"),
         "entered at t = 5": ch06.entry(1 - t, [9, 5, 1], 1, pictures[:1], ["in"]),
+        "single wishes come true, pixels: 40 to 60 %": ch07.curves(RACE),
     }
     for words, figure in figures.items():
         assert words in figure.alt and "\n" not in figure.alt, figure.alt

@@ -23,6 +23,8 @@ import pytest
 import torch
 
 from sdlearn import hub, memory, models, sampling
+from sdlearn.chapters import cascade
+from sdlearn.training import race
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted(p.name for p in (ROOT / "notebooks").glob("0*.ipynb"))
@@ -621,6 +623,15 @@ def test_literals_are_found():
 FAST = ("00", "06")  # the other chapters under --all: they differ in what they draw, not in kind
 
 
+def random_race(folder: Path) -> Path:
+    """The rivals of chapter 07 with random weights, beside the measured file of those that ship."""
+    for name in cascade.RACE_UNETS:
+        race.keep(folder, name, race.build(name), {})
+    for path in ("race.json", "equal_time.webp"):
+        shutil.copy(cascade.RACE / path, folder)
+    return folder
+
+
 @pytest.mark.notebooks
 @pytest.mark.allow_hosts(["127.0.0.1"])
 @pytest.mark.parametrize(
@@ -633,7 +644,8 @@ def test_chapter_runs_on_the_shrunken_model(chapter, shrunken, tmp_path):
     every sentence about what Tiny SD's weights do: a claim that they bear out proves nothing."""
     wanted = [c for c in claims.of(chapter) if not c.measured and not c.long]
     path = ROOT / "notebooks" / chapter
-    ran = lesson.headless(path, tmp_path, wanted, SDLEARN_MODEL=str(shrunken))
+    other = dict(SDLEARN_MODEL=str(shrunken), SDLEARN_RACE=str(random_race(tmp_path / "race")))
+    ran = lesson.headless(path, tmp_path, wanted, **other)
     errors = [f"{c['id']}: {o['evalue']}" for c in ran.cells for o in c["outputs"] if "evalue" in o]
     assert errors == [] and all(cell["count"] for cell in ran.cells)
     false = {said.split()[1].rstrip(":") for said in lesson.refuted(ran, wanted)}
