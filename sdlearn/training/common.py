@@ -77,7 +77,8 @@ def hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+        threads = torch.get_num_threads()
+        return f"{threads} CPU thread{'s' if threads > 1 else ''} ({platform.machine()})"
     return f"{device.type} ({platform.machine()})"
 
 

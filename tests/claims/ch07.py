@@ -52,7 +52,7 @@ CLAIMS = [
     Claim(
         name="07.pixels_saw_the_fewest_pictures",
         sentence="the latents saw about 39,000 pictures, the cascade's small network about "
-        "14,000, the pixel network fewer than 7,000",
+        "14,000 in its twelve minutes, the pixel network fewer than 7,000",
         cell="r051",
         value="[measured['equal_time'][way][-1]['pictures'][0] // 1000 for way in cascade.WAYS] "
         "== [6, 13, 39]",
@@ -67,12 +67,22 @@ CLAIMS = [
         low=0.7,
     ),
     Claim(
-        name="07.the_small_network_paints_a_red_blot",
-        sentence="The one for small pictures knows snow, a moon and a red blot",
+        name="07.the_small_network_paints_an_orange_blot",
+        sentence="The one for small pictures paints snow, a moon, and an orange blot",
         cell="r013",
         value="(cascade.shrink(painted['small'], 8)[0, 0] "
         "- cascade.shrink(painted['small'], 8)[0, 2]).max().item()",
         low=1,
+    ),
+    Claim(
+        name="07.the_last_timestep_still_shows_the_scene",
+        sentence="a network on 128 pixels could still make out large parts of the scene",
+        cell="r033",
+        value="torch.corrcoef(torch.stack([cascade.shrink(one, 4).flatten() for one in (pixels, "
+        "abar[-1]**0.5 * pixels + (1 - abar[-1])**0.5 * torch.randn(pixels.shape, "
+        "generator=torch.Generator().manual_seed(0)))]))[0, 1].item()",
+        low=0.5,
+        any_weights="the noise does not depend on what a network has learned",
     ),
     Claim(
         name="07.latents_arrive_first",
@@ -135,6 +145,14 @@ CLAIMS = [
         low=4.5,
         high=5.5,
         any_weights=FILE,
+    ),
+    Claim(
+        name="07.the_clock_grew_less_than_the_count",
+        sentence="The clock grew less than the count",
+        cell="r071",
+        value="look_ms[128] / look_ms[32] / (look_operations[128] / look_operations[32])",
+        high=0.6,
+        any_weights="a price does not depend on what a network has learned",
     ),
     Claim(
         name="07.two_thousand_times_at_512",
