@@ -196,7 +196,7 @@ def inpaint(
     2023, "Blended Latent Diffusion").
 
     Works with any model of 4 latent channels: outside the mask, each step's latents are overwritten
-    by the picture's own, noised as far.
+    by the picture's own at the same noise level.
 
     Args:
         mask: of the picture's size; see :func:`latent_mask`.

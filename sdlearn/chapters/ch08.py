@@ -77,7 +77,7 @@ def looks(result: dict) -> Figure:
             look = dict(color=COLOURS[i], linestyle=DASHES[i], marker=MARKERS[i], markersize=6)
             ax.plot(x, y, label=way, **look)
             for steps, (at, share) in points.items():
-                ax.annotate(str(steps), (at, share), xytext=(0, (7, -14, -14)[i]),
+                ax.annotate(str(steps), (at, share), xytext=(0, (-14, 7, -14)[i]),
                             textcoords="offset points", ha="center", fontsize=8,
                             color=COLOURS[i])  # fmt: skip
             said.append(f"{title}, {way}: " + ", ".join(
@@ -85,11 +85,12 @@ def looks(result: dict) -> Figure:
         ax.set_xscale("log", base=2)
         ax.set(title=title, xlabel="runs of the U-Net for one picture")
         ax.set_xticks([1, 2, 4, 8, 20, 50], ["1", "2", "4", "8", "20", "50"])
-    axes[0].set(ylabel="percent of prompts in place", ylim=(None, 104))
+    floor = axes[0].get_ylim()[0] - 2  # room for the steps below the lowest point
+    axes[0].set(ylabel="prompts that came true, %", ylim=(floor, 104))
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3,
                frameon=False, fontsize=9)  # fmt: skip
     count = result["settings"]["prompts"]
-    fig.alt = f"Percent of {count} prompts in place by number of steps. {'; '.join(said)}."
+    fig.alt = f"Percent of {count} prompts that came true by number of steps. {'; '.join(said)}."
     return fig
 
 
