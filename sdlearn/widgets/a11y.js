@@ -6,6 +6,16 @@
   const set = (element, name, value) => { if (element && value && element.getAttribute(name) !== value) element.setAttribute(name, value); };
   const all = (selector, act) => document.querySelectorAll(selector).forEach(act);
   const keep = (event) => { if (event.key !== 'Escape' && event.key !== 'Tab') event.stopPropagation(); };
+  // Notebook 7 takes its shortcuts before the control hears the key (JupyterLab after it). Lumino, on which both stand, passes by
+  // an element with this attribute; so it is set anew for each key. Escape, Tab, Shift+Enter and the like stay with the notebook.
+  const takes = ({ target, key, shiftKey, ctrlKey, metaKey, altKey }) => {
+    if (key === 'Escape' || key === 'Tab' || altKey || (key === 'Enter' && shiftKey)) return false;
+    if ((ctrlKey || metaKey) && key !== 'z') return false;
+    return target.closest('.sd-panel') || !target.matches('button') || key === 'Enter' || key === ' ';
+  };
+  window.addEventListener('keydown', (event) => {
+    if (event.target.closest?.('.jupyter-widgets')) event.target.toggleAttribute('data-lm-suppress-shortcuts', Boolean(takes(event)));
+  }, true);
   const icons = { 'fa-play': 'Play', 'fa-pause': 'Pause', 'fa-stop': 'Stop and go to the start', 'fa-retweet': 'Repeat' };
   const label = (widget) => widget.querySelector('.widget-label')?.textContent?.trim();
 

@@ -373,6 +373,31 @@ def test_prompt_by_mouse_and_stop(page):
     steps.press("Tab")
 
 
+@pytest.fixture
+def shortcuts_first(page):
+    """JupyterLab made to take its shortcuts before a control hears the key, as Notebook 7 does."""
+    page.evaluate("() => document.addEventListener('keydown', window.jupyterapp, true)")
+    yield
+    page.evaluate("() => document.removeEventListener('keydown', window.jupyterapp, true)")
+
+
+def test_keys_stay_with_the_control_where_shortcuts_come_first(page, shortcuts_first):
+    """The arrows are shortcuts of the notebook; Escape and Shift+Enter stay with it."""
+    chosen = "() => window.jupyterapp.shell.currentWidget.content.activeCellIndex"
+    test_slider_by_keyboard(page, ".t-frames", 0)
+    test_slider_by_keyboard(page, ".t-live", 0)
+    test_words_by_mouse_and_keyboard(page)
+    test_prompt_by_keyboard_then_scrub(page)
+    cell = page.evaluate(chosen)
+    slider = page.locator(".t-panel .sd-steps input")
+    slider.press("ArrowDown")
+    assert page.evaluate(chosen) == cell
+    suppressed = "(element) => element.hasAttribute('data-lm-suppress-shortcuts')"
+    for key, stays in (("Shift", True), ("ArrowUp", True), ("Control+s", False), ("Escape", False)):
+        slider.press(key)
+        assert slider.evaluate(suppressed) is stays, key
+
+
 def test_prompt_says_what_is_missing(page):
     field = page.locator(".t-panel input[type=text]").first
     field.fill("")
