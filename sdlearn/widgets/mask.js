@@ -59,8 +59,10 @@ function render({ model, el }) {
       pixels.data.set(edge ? [230, 159, 0, 230] : [light, light, light, on ? 185 : 0], 4 * i);
     });
     context.putImageData(pixels, 0, 0);
+    const held = [undo, fill].find((one) => one === root.getRootNode().activeElement);
     undo.disabled = !history.length;
     fill.disabled = !inside(bits, columns, rows).some(Boolean);
+    if (held?.disabled) (held === undo ? clear : undo).focus();  // keys go on from the next button
   };
   const send = () => { model.set('bits', bits.map(Number).join('')); model.save_changes(); show(); };
   const remember = () => { history = [...history.slice(-49), [...bits]]; };
