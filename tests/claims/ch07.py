@@ -32,7 +32,7 @@ CLAIMS = [
     ),
     Claim(
         name="07.pixels_have_few_of_the_surroundings",
-        sentence="the pixels in about one of eight",
+        sentence="the pixels in about one in eight",
         cell="r051",
         value="measured['equal_time']['pixels'][-1]['surroundings']['value']",
         low=8,
@@ -149,7 +149,7 @@ CLAIMS = [
     ),
     Claim(
         name="07.the_clock_grew_less_than_the_count",
-        sentence="The clock grew less than the count",
+        sentence="The time grew less than the count",
         cell="r071",
         value="look_ms[128] / look_ms[32] / (look_operations[128] / look_operations[32])",
         high=0.6,
@@ -166,7 +166,7 @@ CLAIMS = [
     ),
     Claim(
         name="07.latents_bend_three_doublings_later",
-        sentence="the one for latents bends three doublings later",
+        sentence="curve for latents bends three doublings later than for pixels",
         cell="r072",
         value='abs(work["latents, Tiny SD\'s U-Net"][-1] '
         '/ work["pixels, Tiny SD\'s U-Net"][2] - 1)',
