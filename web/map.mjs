@@ -62,8 +62,7 @@ export function machine(page) {
     { id: 'scheduler', title: 'Scheduler', chapter: '05',
       thumb: ({ step }) => (canvas) => show(canvas, step.hint),
       text: ({ options, step }) => `${options.sampler}, step ${step.index + 1} of `
-        + `${options.steps}: take the predicted noise away, look at the picture that would be `
-        + 'left, and put back as much noise as the next step expects.',
+        + `${options.steps}: with this guess, go to the lower noise level of the next step.`,
       tiles: ({ step }) => [tile('latents before', one(step.latents)),
         tile('the imagined picture, in latents', one(step.x0)),
         tile('latents after', one(step.prev))] },

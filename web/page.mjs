@@ -247,7 +247,10 @@ function listen() {
   };
   $('reseed').onclick = () => { $('seed').value = random(10000); draw(true); };
   $('compare').onclick = () => { setComparing(!comparing); draw(true); };
-  $('frame').oninput = () => { look(); visit('scrubbed'); };
+  $('frame').oninput = ({ target: { value, max } }) => {
+    look();
+    visit({ 0: 'first', [max]: 'last' }[value]);
+  };
   $('save').onclick = () => sides[0].canvas.toBlob((blob) => make('a', { download:
     `${sides[0].run.prompt || 'nothing'}.png`, href: URL.createObjectURL(blob) }).click());
   $('link').onclick = async () => {

@@ -1,7 +1,7 @@
-/** Five stops of one or two parts; a part is complete when the reader has done something. */
+/** Five stops of one to three parts; a part is complete when the reader has done something. */
 import { make } from './view.mjs';
 
-/** `when` hears what happened ('quick' or 'full' picture, 'scrubbed', a box opened) and the run. */
+/** `when` hears what happened (a picture, a step looked at, a box opened) and the run. */
 const stops = ({ defaults }) => [
   { name: 'Words', parts: [{ when: (what, { prompt, older }) => older && prompt !== older.prompt,
     ask: 'Change one word of the sentence, a color or a thing, and watch the picture follow.' }],
@@ -9,47 +9,46 @@ const stops = ({ defaults }) => [
   { name: 'Noise', parts: [{ prompt: 'a house', when: (what, { prompt }) => prompt === 'a house',
     ask: 'Take a sentence that leaves much open. ' },
   { when: (what, { seed, older }) => older && seed !== older.seed,
-    ask: 'Color, place and hour were left open. Press "Other noise", more than once if you like. '
-      + 'Guess first what will change.' }],
+    ask: 'Color, place and hour are open. Guess what will change, then press "Other noise".' }],
   told: 'Each picture starts as pure noise, which the seed picks. The noise decides what the '
     + 'sentence leaves open; a full sentence leaves little.' },
   { name: 'Steps', parts: [{ when: (what) => what === 'full',
-    ask: 'Press Enter for a full picture, drawn in more steps.' },
-  { when: (what) => what === 'scrubbed',
-    ask: 'Move the slider from the first step to the last.' }],
-  told: 'Large shapes and colors come first, edges last. Each step takes away some noise.' },
+    ask: 'Press "Draw" for a full picture, made in more steps.' },
+  { when: (what) => what === 'first', ask: 'Move the slider back to the first step.' },
+  { when: (what) => what === 'last', ask: 'Now go on, step by step, to the last one.' }],
+  told: 'The latents lose noise step by step. Beside them is what the model sees in them: large '
+    + 'shapes and colors come first, edges last.' },
   { name: 'U-Net, decoder', parts: [{ when: (what) => what === 'unet',
     ask: 'Open the box "U-Net" in the map of the machine.' },
   { when: (what) => what === 'decoder',
     ask: 'It gets noisy latents, a timestep and the text states, and gives its guess of the noise. '
-      + 'It never draws: the picture is what is left. Now open the box "Decoder".' }],
+      + 'It never draws: without that noise, a picture is left. Now open the box "Decoder".' }],
   told: 'The loop works on latents, a picture in few numbers. The decoder turns them into pixels. '
     + 'It knows neither words nor noise, and every finished picture comes out of it.' },
   { name: 'Guidance', parts: [{ when: (what, { guidance }) => guidance === 0,
     ask: 'Set guidance to 0 and press Enter.' },
+  { when: (what, { guidance }) => guidance > 14,
+    ask: 'At 0 the words are ignored. Set it to 20, far too much, and press Enter.' },
   { when: (what, { guidance }) => guidance === defaults.guidance_scale,
-    ask: `At 0 the words are ignored. Set it to ${defaults.guidance_scale} and press Enter.` }],
-  told: 'The words count again: guidance multiplies what they change in the U-Net\'s guess.' },
+    ask: `Too much spoils the picture. Set it to ${defaults.guidance_scale} and press Enter.` }],
+  told: 'Guidance multiplies what the words change in the U-Net\'s guess of the noise.' },
 ];
 
-/**
- * @param {Object} page the page's data @param {HTMLElement} list @param {HTMLElement} text
+/** @param {Object} page the page's data @param {HTMLElement} list @param {HTMLElement} text
  * @param {(prompt: string) => void} put draws a sentence
- * @returns {(what: string, run?: Object) => void} what the reader did, and the run in view
- */
+ * @returns {(what: string, run?: Object) => void} what the reader did, and the run in view */
 export function tour(page, list, text, put) {
   const all = stops(page).map((stop) => ({ ...stop, done: 0 }));
   const over = (stop) => stop.done === stop.parts.length;
   let at = all[0];
   const say = (...before) => {
     const part = at.parts[at.done];
-    text.replaceChildren(...before, part?.ask ?? (before.length ? '' : at.told),
-      all.every(over) ? ' That was the whole tour.' : '');
     const onclick = () => put(part.prompt);
-    if (part?.prompt) text.append(make('button', { onclick }, `Draw "${part.prompt}"`));
+    text.replaceChildren(...before, part?.ask ?? (before.length ? '' : at.told),
+      part?.prompt ? make('button', { onclick }, `Draw "${part.prompt}"`)
+        : all.every(over) ? ' That was the whole tour.' : '');
     list.replaceChildren(...all.map((stop, i) => {
-      const sign = over(stop) ? '✓' : i + 1;
-      const button = make('button', { type: 'button' }, `${sign} ${stop.name}`);
+      const button = make('button', {}, `${over(stop) ? '✓' : i + 1} ${stop.name}`);
       button.setAttribute('aria-pressed', String(stop === at));
       button.onclick = () => { at = stop; say(); list.children[i].firstChild.focus(); };
       return make('li', {}, button);
@@ -58,8 +57,7 @@ export function tour(page, list, text, put) {
   say();
   return (what, run = {}) => {
     if (!at.parts[at.done]?.when(what, run)) return;
-    at.done += 1;
-    if (!over(at)) return say();
+    if (++at.done < at.parts.length) return say();
     const { told } = at;
     at = all.find((stop) => !over(stop)) ?? at;
     say(`${told} `, over(at) ? '' : 'Next: ');

@@ -169,11 +169,13 @@ def test_the_tour_is_complete_when_everything_was_done(tab, addresses):
     act(tab, lambda: tab.press("#prompt0", "Enter"), quick=False)
     tab.focus("#frame")
     tab.keyboard.press("Home")
+    assert "Now go on" in tab.inner_text("#stop"), "not over before the steps were seen"
+    tab.keyboard.press("End")
     tab.click("#box-unet")
     assert "guess of the noise" in tab.inner_text("#stop")
     tab.click("#box-decoder")
     assert "Next: Set guidance to 0" in tab.inner_text("#stop")
-    for value in ("0", guidance):
+    for value in ("0", "20", guidance):
         assert "whole tour" not in tab.inner_text("#stop")
         tab.fill("#guidance", value)
         act(tab, lambda: tab.press("#guidance", "Enter"), quick=False)
