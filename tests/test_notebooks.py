@@ -15,8 +15,6 @@ import lesson
 import nbformat
 import pytest
 
-from tools import notebooks
-
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -87,8 +85,7 @@ def lint(path: Path, previous: str | None = None, following: str | None = None) 
 def leftovers(nb, code: list, outputs: list) -> list[str]:
     """What executing leaves and may not be committed."""
     found = [f"error output {o.ename}" for o in outputs if o.output_type == "error"]
-    counts = [c.execution_count for c in code]
-    if counts not in (list(range(1, len(code) + 1)), [None] * len(code)):
+    if [c.execution_count for c in code] != list(range(1, len(code) + 1)):
         found.append("not executed top to bottom from a clean kernel")
     found += ["output on stderr" for o in outputs if o.get("name") == "stderr"]
     widgets = (o for o in outputs if "widget" in "".join(o.get("data", {})))
@@ -158,16 +155,6 @@ def test_readme_links_lead_somewhere():
 @pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", *sorted(map(str, PAGES))])
 def test_pages_are_spelled_alike(path):
     assert british((ROOT / path).read_text(encoding="utf-8")) == []
-
-
-def test_only_the_first_chapter_opens_without_run_counters():
-    """It must not look as if it had been run; the others show that they ran from the top."""
-    bare = []
-    for name in EVERY:
-        cells = nbformat.read(FOLDER / name, as_version=4).cells
-        if {c.execution_count for c in cells if c.cell_type == "code"} == {None}:
-            bare.append(name)
-    assert bare == [notebooks.FIRST] == [LISTED[0]]
 
 
 @pytest.mark.parametrize("name", EVERY)

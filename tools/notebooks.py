@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "notebooks"
-FIRST = "00_first_image.ipynb"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -119,17 +118,6 @@ def clean(nb) -> None:
                         output.data[kind] = _relative(value)
 
 
-def uncount(nb) -> None:
-    """Take the run counters off, in place: the first notebook that anybody opens must not look as
-    if it had been run already."""
-    for cell in nb.cells:
-        if cell.cell_type == "code":
-            cell.execution_count = None
-            for output in cell.outputs:
-                if "execution_count" in output:
-                    output.execution_count = None
-
-
 def _unwanted(output) -> bool:
     if output.output_type == "stream":
         return output.name == "stderr"
@@ -182,8 +170,6 @@ def main(names: list[str]) -> int:
             if o.output_type == "stream" and o.name == "stderr"
         )
         clean(nb)
-        if path == FOLDER / FIRST:
-            uncount(nb)
         nbformat.validate(nb)
         nbformat.write(nb, path)
         print(f"{path.stat().st_size / 1e6:5.2f} MB", flush=True)

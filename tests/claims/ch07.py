@@ -108,8 +108,8 @@ CLAIMS = [
         sentence="Most of its time goes into the twelve steps of the small picture",
         cell="r040",
         value="clock.films(prompt, 3)['cascade'][11][0] / clock.films(prompt, 3)['cascade'][-1][0]",
-        low=0.4,
-        high=0.98,
+        low=0.5,
+        high=0.95,
         any_weights="a price does not depend on what a network has learned",
     ),
     Claim(
