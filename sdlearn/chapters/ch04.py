@@ -12,6 +12,7 @@ from sdlearn.checks import close, exercise
 from sdlearn.plots import COLOURS, DPI, Numbers, Picture, figure, grid, to_array
 
 HIT = COLOURS[2]  # frames what changed
+FRAMED = 0.75  # in at least this share of the pictures
 
 
 def pieces(
@@ -115,14 +116,16 @@ def swap_grid(
     seeds: int,
 ) -> Figure:
     """A picture for each swap, above it for how many of ``seeds`` the judge saw the new word; what
-    changed for at least three in four is framed."""
+    changed for at least the share ``FRAMED`` is framed."""
     heads = [["" if n is None else f"{n} of {seeds}" for n in line] for line in counts]
     heads[0] = [f"{name}\n{n}" for name, n in zip(col_labels, heads[0], strict=True)]
-    fig = grid(rows, row_labels, heads, cell=1.28)
+    title = "which cards are swapped; how many pictures show the new word "
+    title += f"(framed: {FRAMED:.0%} or more)"
+    fig = grid(rows, row_labels, heads, title=title, cell=1.28)
     flat = [n for row, line in zip(rows, counts, strict=True)
             for image, n in zip(row, line, strict=True) if image is not None]  # fmt: skip
     for ax, n in zip(fig.axes, flat, strict=True):
-        if n is not None and n >= 0.75 * seeds:
+        if n is not None and n >= FRAMED * seeds:
             box = dict(transform=ax.transAxes, fill=False, edgecolor=HIT, linewidth=4)
             ax.add_patch(Rectangle((0, 0), 1, 1, **box))
     said = [

@@ -148,14 +148,14 @@ CLAIMS += [
 CLAIMS += [
     Claim(
         name="04.weights_up_to_two_do_nothing",
-        sentence="a red house is left nearly every time",
+        sentence="the red house stays, though the sky may change",
         cell="c76",
         value="min(min(row[:4]) for row in kept.values())",
         low=7,
     ),
     Claim(
         name="04.three_times_drowns_the_others",
-        sentence="At three times, pictures break: red may give a castle, house colored mud",
+        sentence="At three times, pictures break: red may give a castle, and house smears of color",
         cell="c76",
         value="max(np.abs(np.asarray(row[4][i], float) - np.asarray(row[1][i], float)).mean()"
         " / np.abs(np.asarray(row[2][i], float) - np.asarray(row[1][i], float)).mean()"
