@@ -478,6 +478,9 @@ def test_training_figure_shows_what_was_measured(steps):
     losses, t = torch.rand(steps, 4) + 0.1, torch.randint(T, (steps, 4))
     curve, by_t = ch03.training(losses, t, T).axes
     assert curve.lines[1].get_ydata()[-1] == pytest.approx(losses[-20:].mean().item(), rel=1e-5)
+    if steps > 19:  # and its start the mean of the first twenty, not of fewer
+        first = curve.lines[1].get_xydata()[0]
+        assert first == pytest.approx((19, losses[:20].mean().item()), rel=1e-5)
     part = max(1, steps // 10)
     lowest = losses[-part:][t[-part:] < T / 10]
     if len(lowest):

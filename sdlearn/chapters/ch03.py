@@ -144,9 +144,11 @@ def training(
         ax.set_title(name, fontsize=10)
         ax.axis("off")
     each = losses.mean(1)
-    mean = [each[max(0, i - 19) : i + 1].mean() for i in range(len(each))]
+    start = 19 if len(each) > 19 else 0  # a mean of fewer steps would be mostly luck
+    mean = [each[max(0, i - 19) : i + 1].mean() for i in range(start, len(each))]
     curve.plot(each, ".", color="0.75", markersize=3, label="each step")
-    curve.plot(mean, color=COLOURS[0], linestyle="-", linewidth=2, label="mean of 20")
+    look = dict(color=COLOURS[0], linestyle="-", linewidth=2, label="mean of 20")
+    curve.plot(range(start, len(each)), mean, **look)
     curve.set(xlabel="training step", ylabel="epsilon loss", yscale="log", title=title)
     part = max(1, len(each) // 10)
     for name, steps, marker in (("first", slice(0, part), "s"), ("last", slice(-part, None), "o")):
