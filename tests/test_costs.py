@@ -31,9 +31,11 @@ def test_weights_are_bytes():
     assert costs.count(linear, lambda: None).weights == 2 * (30 * 50 + 50)
 
 
-def test_attention_is_counted():
-    """Scores and the weighted sum: 2 x heads x pixels^2 x channels operations each."""
-    q = torch.zeros(1, 2, 300, 16, device="meta")
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_attention_is_counted(device):
+    """Scores and the weighted sum: 2 x heads x pixels^2 x channels operations each; a CPU, which
+    computes both in one piece, counts what the meta device counts."""
+    q = torch.zeros(1, 2, 300, 16, device=device)
     found = costs.count(nn.Identity(), lambda: F.scaled_dot_product_attention(q, q, q))
     assert found.operations == 2 * (2 * 2 * 300 * 300 * 16)
 

@@ -113,10 +113,12 @@ CLAIMS = [
         any_weights="a price does not depend on what a network has learned",
     ),
     Claim(
-        name="07.the_pixels_tell_night_from_day",
-        sentence="this network tells night from day and little else",
-        cell="r061",
-        value="min(np.mean(table['pixels'][i]) for i in (0, 1)) - np.mean(table['pixels'][3])",
+        name="07.the_pixels_tell_the_times_of_day_apart",
+        sentence="this network tells day, sunset and night apart, and little else",
+        cell="r061",  # night is darker than the others, the sky at sunset redder than by day
+        value="min(min(np.mean(table['pixels'][i]) for i in (0, 1, 2)) "
+        "- np.mean(table['pixels'][3]), (lambda reds: reds[2] - max(reds[:2]))("
+        "[np.subtract(*np.mean(np.asarray(p)[:48], (0, 1))[:2]) for p in table['pixels']]))",
         low=40,
     ),
     Claim(
