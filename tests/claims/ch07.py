@@ -105,7 +105,7 @@ CLAIMS = [
     ),
     Claim(
         name="07.most_of_the_cascades_time_is_the_small_picture",
-        sentence="Most of its time goes into the twelve steps of the small picture",
+        sentence="Most of the cascade's time goes into the twelve steps of the small picture",
         cell="r040",
         value="clock.films(prompt, 3)['cascade'][11][0] / clock.films(prompt, 3)['cascade'][-1][0]",
         low=0.5,
