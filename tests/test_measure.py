@@ -186,12 +186,35 @@ def test_measured_edits_are_what_they_say():
         assert other.things[1].kind == two.things[1].kind
 
 
+def test_a_switched_prompt_asks_for_one_change():
+    for i in range(40):
+        scene = world.sample_scene(np.random.default_rng(i), things=1)
+        goals = edits.one_change(scene, np.random.default_rng(i))
+        before, old = scene.things[0], (scene.place, scene.time)
+        for what, goal in goals.items():
+            after = goal.things[0]
+            changed = {
+                "color": after.colour != before.colour,
+                "place": goal.place != old[0],
+                "time": goal.time != old[1],
+                "kind": after.kind != before.kind,
+            }
+            assert [name for name, new in changed.items() if new] == [what]
+            assert after.position == before.position and (
+                what in ("place", "time") or not goal.held_out
+            )
+
+
 def test_measured_edits_count_every_scene(pipe):
     settings = edits.EditsSettings(steps=1, batch=2, guidance_scale=2.0)
     scenes = [world.sample_scene(np.random.default_rng(i), things=2) for i in range(3)]
     torch.manual_seed(0)
     result = edits.judge_edits(pipe, Judge().eval(), settings, scenes)
+    switched = result.pop("switched")
     assert {entry["n"] for part in result.values() for entry in part.values()} == {3}
+    assert {entry["n"] for row in switched.values() for entry in row.values()} == {3}
+    assert list(switched) == ["0", "4", "8", "12", "16"]
+    assert all(list(row) == ["color", "place", "time", "kind"] for row in switched.values())
     assert set(result["right"]) >= {"drawn", "add", "erase", "retold"}
     assert all(0 <= e["low"] <= e["value"] <= e["high"] <= 100 for e in result["right"].values())
     copies = result["psnr_outside"]["autoencoder"]["value"]

@@ -2,15 +2,15 @@
 
 Three tasks on drawn scenes that training never saw: a second thing is added by inpainting, one of
 two things is rubbed out, one color is told anew. The judge says what each picture shows; the part
-that was to stay is compared pixel by pixel, beside what the autoencoder alone does to it.
-Writes ``edits.json``.
+that was to stay is compared pixel by pixel, beside what the autoencoder alone does to it. And the
+prompt is switched on the way from a found noise, late and early. Writes ``edits.json``.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from tqdm.auto import tqdm
 
-from sdlearn import compression, editing, hub, world
+from sdlearn import compression, editing, hub, sampling, world
 from sdlearn.judge import Judge, load_judge, same_scene
 from sdlearn.measure.results import Measurement, average, record, share, write_json
 
@@ -32,6 +32,7 @@ class EditsSettings(Measurement):
     steps: int = 25
     guidance_scale: float | None = None  # None takes the model's default
     keep: float = 0.8  # share of the steps in which the new prompt keeps the first one's attention
+    switched: int = 16  # scenes whose prompt is switched on the way
     batch: int = 20
 
 
@@ -131,10 +132,69 @@ def tell_anew(edits: Edits, part: list[tuple[int, world.Scene]]) -> None:
         ]
 
 
+def other_word(words: tuple[str, ...], word: str, rng: np.random.Generator) -> str:
+    """Another one of ``words``."""
+    return str(rng.choice([one for one in words if one != word]))
+
+
+def one_change(scene: world.Scene, rng: np.random.Generator) -> dict[str, world.Scene]:
+    """The scene of one thing with its color, place, time or kind exchanged, by pairs that
+    training drew."""
+    thing = scene.things[0]
+
+    def drawn(**new: str) -> world.Scene:
+        return world.Scene((replace(thing, **new),), scene.place, scene.time)
+
+    kinds = tuple(k for k in world.KINDS if (k, thing.colour) not in world.HELD_OUT)
+    colours = tuple(c for c in world.COLOURS if (thing.kind, c) not in world.HELD_OUT)
+    return {
+        "color": drawn(colour=other_word(colours, thing.colour, rng)),
+        "place": replace(scene, place=other_word(world.PLACES, scene.place, rng)),
+        "time": replace(scene, time=other_word(world.TIMES, scene.time, rng)),
+        "kind": drawn(kind=other_word(kinds, thing.kind, rng)),
+    }
+
+
+def switch_prompt(
+    edits: Edits, part: list[tuple[int, world.Scene]], steps: int = 20
+) -> dict[int, dict[str, list[bool]]]:
+    """Find the noise of drawings of one thing, go back from each level with another prompt.
+
+    Returns:
+        {steps that belong to the old prompt: {what changes: whether it came true, per scene}}.
+    """
+    scenes = [fewer(scene) for _, scene in part]
+    drawings = [world.draw(scene, seed=i) for scene, (i, _) in zip(scenes, part, strict=True)]
+    told = [world.caption(scene) for scene in scenes]
+    path = list(editing.invert_steps(edits.pipe, drawings, told, num_inference_steps=steps))
+    goals = [
+        one_change(s, np.random.default_rng([10, i]))
+        for s, (i, _) in zip(scenes, part, strict=True)
+    ]
+    guidance, found = edits.options["guidance_scale"], {}
+    for start in range(0, steps, steps // 5):
+        found[start] = {}
+        for what in goals[0]:
+            wished = [goal[what] for goal in goals]
+            *_, last = sampling.sample_steps(
+                edits.pipe,
+                [world.caption(one) for one in wished],
+                latents=path[-1 - start],
+                start=start,
+                sampler="ddim",
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+            )
+            seen = edits.judge.look(compression.decode_latents(edits.pipe, last.prev_latents))
+            pairs = zip(wished, seen, strict=True)
+            found[start][what] = [same_scene(a, b.scene, positions=True) for a, b in pairs]
+    return found
+
+
 def judge_edits(
     pipe: Any, judge: Judge, settings: EditsSettings, scenes: list[world.Scene]
 ) -> dict[str, dict]:
-    """All three tasks on scenes of two things, of which the second is added, rubbed out or
+    """All tasks on scenes of two things, of which the second is added, rubbed out or
     given another colour."""
     guidance = settings.guidance_scale
     guidance = hub.defaults_of(pipe).guidance_scale if guidance is None else guidance
@@ -146,9 +206,13 @@ def judge_edits(
         for position in ("left", "right"):
             inpaint_side(edits, part, position)
         tell_anew(edits, part)
+    switched = switch_prompt(edits, numbered[: settings.switched])
     return {
         "right": {name: share(hits) for name, hits in edits.right.items()},
         "psnr_outside": {name: average(values) for name, values in edits.kept.items()},
+        "switched": {
+            str(k): {what: share(hits) for what, hits in row.items()} for k, row in switched.items()
+        },
     }
 
 
@@ -161,7 +225,7 @@ def measure_edits(settings: EditsSettings) -> dict:
         world.sample_scene(np.random.default_rng([6, i]), things=2) for i in range(settings.scenes)
     ]
     result = judge_edits(pipe, load_judge(settings.model), settings, scenes)
-    told = ("scenes", "steps", "guidance_scale", "keep")
+    told = ("scenes", "steps", "guidance_scale", "keep", "switched")
     result["settings"] = {name: getattr(settings, name) for name in told}
     if settings.guidance_scale is None:
         result["settings"]["guidance_scale"] = hub.defaults_of(pipe).guidance_scale
@@ -172,4 +236,7 @@ def measure_edits(settings: EditsSettings) -> dict:
             low, high = entry["low"], entry["high"]
             value = f"{entry['value']:5.1f} {unit}"
             print(f"{name:24} {label} {value} ({low:.1f}-{high:.1f})")
+    for k, row in result["switched"].items():
+        told = ", ".join(f"{what} {entry['value']:.0f} %" for what, entry in row.items())
+        print(f"prompt switched after {k} of 20 steps: {told}")
     return result
