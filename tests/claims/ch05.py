@@ -47,12 +47,17 @@ CLAIMS = [
     ),
     Claim(
         name="05.turned_early_the_sentence_decides",
-        sentence="the house returns to the left",
+        sentence="in most starts the house returns to the left",
         cell="c038",
-        # share of the red pixels that lie left of the middle
-        value="min((lambda p: (p[..., 0] - p[..., 2] > 90)[:, : p.shape[1] // 2].sum() "
-        "/ (p[..., 0] - p[..., 2] > 90).sum())(np.asarray(t, int)) for t in turned[1:4])",
-        low=0.6,
+        value="min(sum(left) for left in on_left[:4])",
+        low=5,
+    ),
+    Claim(
+        name="05.turned_late_the_sentence_is_not_heard",
+        sentence="After step 9, in all eight",
+        cell="c038",
+        value="sum(on_left[4]) if sum(on_left[0]) == 8 else 8",
+        high=0,
     ),
     Claim(
         name="05.turned_late_it_stays_mirrored",

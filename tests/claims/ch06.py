@@ -98,20 +98,26 @@ CLAIMS = [
         low=2,
         any_weights="smaller steps follow any smooth network better",
     ),
-    Claim(
-        name="06.snow_and_night_early",
-        sentence="Snow and night must be asked for early",
-        cell="b1a2f46c",
-        value="all(came_true[k].isdisjoint({'the snow', 'at night'}) for k in (12, 16)) "
-        "and {'the snow', 'at night'} <= came_true[0]",
-        low=1,
-    ),
-    Claim(
-        name="06.another_color_much_later",
-        sentence="and even a tree in place of the house, can be asked for much later",
-        cell="b1a2f46c",
-        value="{'pink', 'a tree'} <= came_true[12]",
-        low=1,
+    *(
+        Claim(
+            name=f"06.switched_after_{k}_{what}",
+            sentence=sentence,
+            measured=f"edits.json/switched/{k}/{what}/value",
+            low=low,
+            high=high,
+        )
+        for what, sentence, k, low, high in (
+            ("place", "Place and time must be asked for early", 0, 90, 100),
+            ("time", "Place and time must be asked for early", 0, 90, 100),
+            ("place", "Place and time must be asked for early", 8, 0, 50),
+            ("time", "Place and time must be asked for early", 8, 0, 50),
+            ("place", "Place and time must be asked for early", 12, 0, 10),
+            ("time", "Place and time must be asked for early", 12, 0, 10),
+            ("kind", "Another kind of thing can wait until step 8", 8, 85, 100),
+            ("kind", "Another kind of thing can wait until step 8", 12, 0, 60),
+            ("color", "another color longest", 12, 65, 100),
+            ("color", "another color longest", 8, 85, 100),
+        )
     ),
     Claim(
         name="06.the_straight_line_is_as_good",
