@@ -21,7 +21,7 @@ CLAIMS = [
     ),
     Claim(
         name="05.how_exact_the_goal_is",
-        sentence="a hundred steps of DDIM end up about 3 % away from it",
+        sentence="a hundred steps of DDIM end up about 3% away from it",
         cell="c040",
         value="far(list(walk('ddim', 100))[-1][1]).mean().item()",
         low=1.5,
