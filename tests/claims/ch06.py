@@ -115,8 +115,8 @@ CLAIMS = [
             ("time", "Place and time must be asked for early", 12, 0, 10),
             ("kind", "Another kind of thing can wait until step 8", 8, 85, 100),
             ("kind", "Another kind of thing can wait until step 8", 12, 0, 60),
-            ("color", "another color longest", 12, 65, 100),
-            ("color", "another color longest", 8, 85, 100),
+            ("color", "wait until step 8, another color longest", 12, 65, 100),
+            ("color", "wait until step 8, another color longest", 8, 85, 100),
         )
     ),
     Claim(
