@@ -236,6 +236,33 @@ def test_who_follows_the_sides_is_told_by_the_error():
     assert found["mirrored"] == pytest.approx(0.01 * (1 - a) / a, rel=1e-3)
 
 
+def test_a_caption_is_retold_with_another_thing_and_keeps_its_own_words():
+    tokenizer = hub.load_tokenizer(hub.TINY_SD)
+    said = [c for i in range(60) for c in data.captions("train", i)] + [""]
+    ids = tokenizer(said, padding="max_length", return_tensors="pt").input_ids
+    retold = unet.Retold(tokenizer, torch.device("cpu"))
+    other, own = retold.captions(ids, 1.0, torch.Generator().manual_seed(0))
+    changed = ~own.all(1)
+    assert changed.float().mean() > 0.7 and not changed[-1]  # most, and never the empty caption
+    assert torch.equal(other[~changed], ids[~changed])
+    kinds, colors = 0, 0
+    for a, b, mine in zip(ids[changed], other[changed], own[changed], strict=True):
+        at = mine.nonzero()[:, 0].tolist()
+        before, after = (tokenizer.decode(row[at]).split() for row in (a, b))
+        assert len(at) == 2 and (after[1], after[0]) not in world.HELD_OUT
+        assert before[0] in world.COLOURS and before[1] in world.KINDS
+        kinds, colors = kinds + (before[1] != after[1]), colors + (before[0] != after[0])
+        rest = torch.ones(len(a), dtype=torch.bool)
+        rest[[at[0] - 1, *at]] = False  # the article may change, too
+        assert torch.equal(a[rest], b[rest])
+        text = tokenizer.decode(b, skip_special_tokens=True)
+        assert "a orange" not in text and "an red" not in text
+    share = kinds / changed.sum(), colors / changed.sum()
+    assert all(0.5 < one < 0.75 for one in share)  # the kind, the color, or both
+    none, own = retold.captions(ids, 0.0, torch.Generator().manual_seed(0))
+    assert torch.equal(none, ids) and own.all()
+
+
 def test_a_short_u_net_training_writes_a_model_and_a_log(tmp_path, monkeypatch):
     """A second of the real loop, from shipped weights, exchanged latents included: other weights
     come out, and the parts it stands on lie beside them."""
@@ -287,6 +314,24 @@ def test_padding_loss_does_not_move_the_end():
     clip.padding_loss(states, ids, 9).backward()
     moved = states.grad.abs().sum(-1) > 0
     assert moved.tolist() == [[False] * 3 + [True] * 2] + [[False] * 2 + [True] * 3] * 2
+
+
+def test_without_text_only_the_image_tower_of_clip_learns(tmp_path, monkeypatch):
+    """``--no-text``: every weight of the text tower stays, so that a U-Net which reads its states
+    stays valid; the image tower moves."""
+    monkeypatch.setattr(clip, "how_good", lambda *_: "")
+    monkeypatch.setattr(data, "pictures", lambda *_: None)
+    drawn = [torch.from_numpy(data.drawn_picture(s, 0).copy()) for s in ("train", "mirrored")]
+    ids = torch.ones(30, data.WORDINGS, data.TOKENS, dtype=torch.int16)
+    shelf = clip.Shelf([one.repeat(30, 1, 1, 1) for one in drawn], [ids, ids],
+                       torch.arange(60).view(2, 30), [np.arange(30)])  # fmt: skip
+    monkeypatch.setattr(clip, "fill_shelf", lambda *_: shelf)
+    told = dict(minutes=0.01, batch=4, pictures=30, text=False, device="cpu", bf16=False)
+    told |= {"work": str(tmp_path / "w"), "out": str(tmp_path / "m")}
+    clip.train_clip(clip.CLIPSettings(**told, start_from=str(hub.TINY_SD)))
+    before, after = (hub.load_part("clip", f).state_dict() for f in (hub.TINY_SD, told["out"]))
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert "text_model" not in moved and "vision_model" in moved
 
 
 def test_a_batch_of_clip_holds_pairs_that_belong_together(tmp_path):
@@ -371,6 +416,28 @@ def test_splits_keep_held_out_pairs_out_of_training():
         assert moved == world.mirror(one) if len(one.things) == 2 else moved != one
         assert [t.position for t in moved.things] != [t.position for t in one.things]
     assert np.array_equal(data.drawn_picture("train", 3), data.drawn_picture("train", 3))
+
+
+def test_colors_without_a_name_are_not_said_and_never_make_a_held_out_pair():
+    """Things of ``unnamed`` are painted alike in the partner, their color is in no caption, the
+    picture shows it, and its nearest color in the palette is not held out for the kind."""
+    shown = 0
+    for i in range(60):
+        paints, partner = (
+            data.unnamed_paints(data.scene(split, i), i) for split in ("unnamed", "unnamed_moved")
+        )
+        assert [*paints.values()] == [*partner.values()]
+        for split, painted in (("unnamed", paints), ("unnamed_moved", partner)):
+            for thing, paint in painted.items():
+                assert (thing.kind, data.nearest_colour(paint)) not in world.HELD_OUT
+                for said in data.captions(split, i):
+                    assert f"{thing.colour} {thing.kind}" not in said
+                    wrong = "an " if thing.kind[0] not in "aeiou" else "a "
+                    assert thing.kind in said.split() or f"{thing.kind}," in said.split()
+                    assert f" {wrong}{thing.kind}" not in f" {said}"
+        plain = np.asarray(world.draw(data.scene("unnamed", i), seed=4 * 1_000_003 + i))
+        shown += bool((plain != data.drawn_picture("unnamed", i)).any())
+    assert shown == 60
 
 
 def test_captions_with_sides_say_colors_and_sides():

@@ -39,6 +39,7 @@ class CLIPSettings(Settings):
     # Weight of the loss by which the states at the padding repeat what the end token's state says
     # of the sentence: the U-Net reads all 77 places, so none of them should be random.
     padding_weight: float = 0.1
+    text: bool = True  # --no-text: only the image tower learns, so the U-Net stays valid
     # optimizer
     lr: float = 1e-3
     weight_decay: float = 0.05
@@ -214,6 +215,7 @@ def train_clip(settings: CLIPSettings) -> None:
     tokenizer = hub.load_tokenizer(settings.out)
     source = settings.start_from
     clip = hub.load_part("clip", source) if source else models.build_clip(tokenizer)
+    clip.text_model.requires_grad_(settings.text)
     run = Run("clip", settings, clip, weight_decay=settings.weight_decay, ema=0.99)
     if run.device.type == "cpu":
         models.plain_attention(run.raw)

@@ -5,6 +5,7 @@ In training they lie in memory as tensors: pictures as bytes, captions as token 
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import re
@@ -28,6 +29,8 @@ SPLITS = {
     "train": (0, 0),
     "mirrored": (0, 0),
     "moved": (0, 0),
+    "unnamed": (4, 0),
+    "unnamed_moved": (4, 0),
     "seen": (1, 0),
     "held_out": (2, 1),
     "judge": (3, 3),
@@ -36,8 +39,9 @@ SPLITS = {
 
 Tiny SD trains on ``train`` and on its partners before the same background: ``mirrored``, with left
 and right exchanged (CLIP), and ``moved``, the same, but a thing that is alone stands at any other
-position (U-Net). ``seen`` differs from ``train`` only in the seed and ``held_out`` in the
-pairs too. The judge, who must recognize every pair, learns on ``judge``."""
+position (U-Net). In ``unnamed`` and its partners things have colors without a name (U-Net).
+``seen`` differs from ``train`` only in the seed and ``held_out`` in the pairs too. The judge, who
+must recognize every pair, learns on ``judge``."""
 
 SIDE = 128  # pixels
 WORDINGS = 9
@@ -53,9 +57,9 @@ def scene(split: str, index: int) -> world.Scene:
     drawn = world.sample_scene(
         np.random.default_rng([seed, index]), held_out=bool(every) and index % every == 0
     )
-    if split == "moved" and len(drawn.things) == 1:
+    if split.endswith("moved") and len(drawn.things) == 1:
         return _moved(drawn, np.random.default_rng([5, index]))
-    return world.mirror(drawn) if split in ("mirrored", "moved") else drawn
+    return world.mirror(drawn) if split.endswith(("mirrored", "moved")) else drawn
 
 
 def _moved(scene: world.Scene, rng: np.random.Generator) -> world.Scene:
@@ -68,8 +72,40 @@ def _moved(scene: world.Scene, rng: np.random.Generator) -> world.Scene:
 
 def drawn_picture(split: str, index: int) -> np.ndarray:
     """Its picture, uint8 of shape (128, 128, 3)."""
-    seed = 1_000_003 * SPLITS[split][0] + index
-    return np.asarray(world.draw(scene(split, index), SIDE, seed=seed))
+    seed, one = 1_000_003 * SPLITS[split][0] + index, scene(split, index)
+    if split.startswith("unnamed"):
+        return np.asarray(world.draw(one, SIDE, seed=seed, paints=unnamed_paints(one, index)))
+    return np.asarray(world.draw(one, SIDE, seed=seed))
+
+
+def nearest_colour(paint: tuple[int, int, int]) -> str:
+    """The name in the palette whose color is nearest to (red, green, blue) in 0..255."""
+    return min(world.PALETTE, key=lambda name: math.dist(paint, world.PALETTE[name]))
+
+
+def unnamed_paints(scene: world.Scene, index: int) -> dict[world.Thing, tuple[int, int, int]]:
+    """Colors without a name for one or all things of a scene: two of the palette mixed, and never
+    one whose nearest in the palette makes a pair that is held out."""
+    rng, palette = np.random.default_rng([6, index]), list(world.PALETTE.values())
+    things = scene.things if rng.random() < 0.5 else scene.things[:1]
+    paints = {}
+    for thing in things:
+        while thing not in paints:
+            one, other = (palette[i] for i in rng.choice(len(palette), 2, replace=False))
+            paint = world.mix(one, other, float(rng.uniform(0.25, 0.75)))
+            if (thing.kind, nearest_colour(paint)) not in world.HELD_OUT:
+                paints[thing] = paint
+    return paints
+
+
+def without_colour(said: str, thing: world.Thing) -> str:
+    """A caption that no longer says a thing's color."""
+    article = "an " if thing.kind[0] in "aeiou" else "a "
+    return re.sub(
+        rf"\b(an? )?{thing.colour} {thing.kind}\b",
+        lambda found: (article if found[1] else "") + thing.kind,
+        said,
+    )
 
 
 def caption_with_sides(scene: world.Scene, rng: np.random.Generator) -> str:
@@ -85,7 +121,10 @@ def captions(split: str, index: int) -> list[str]:
     """The :data:`WORDINGS` captions of a scene, always the same ones."""
     one, rng = scene(split, index), np.random.default_rng([77, index, len(split)])
     said = [world.caption(one)] + [world.caption(one, rng) for _ in ANY_WORDING[1:]]
-    return said + [caption_with_sides(one, rng) for _ in range(WORDINGS - len(ANY_WORDING))]
+    said += [caption_with_sides(one, rng) for _ in range(WORDINGS - len(ANY_WORDING))]
+    for thing in unnamed_paints(one, index) if split.startswith("unnamed") else ():
+        said = [without_colour(words, thing) for words in said]
+    return said
 
 
 def _end_with_parent() -> None:

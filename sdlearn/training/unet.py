@@ -7,10 +7,14 @@
    noise: so every level counts alike (Karras et al. 2024, "EDM2").
 4. Each scene comes with a partner whose things stand elsewhere, under the same noise: in two of
    five pairs at noisy timesteps they exchange their noisy latents, so that only the words tell.
+5. Two things help with pairs of thing and color that were never drawn. One picture in five paints
+   things in colors without a name, which its captions leave out. And in three of ten captions all
+   words but a thing's own speak of another thing in its place: it must be learned from its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,6 +41,9 @@ class UNetSettings(Settings):
     minutes: float = 180.0
     # data
     pictures: int = 10_000  # and as many of their partners, whose things stand elsewhere
+    # Share of further pictures whose things have colors without a name, which their captions leave
+    # out: so that no kind belongs to the colors it was seen in.
+    unnamed: float = 0.25
     two_things: float = 0.6  # share of pictures with two things: they are harder
     # share of captions replaced by "": guidance needs the U-Net to know both
     drop_caption: float = 0.1
@@ -48,6 +55,10 @@ class UNetSettings(Settings):
     # noisiest latents still hold a trace of the picture, sampling starts without one: so where
     # things stand must be learned from the words. With 0 the U-Net follows the trace.
     swap: float = 0.4
+    # Share of the captions in which all states but those of one thing's own words ("white fish")
+    # are those of the caption with another thing there. Later words retell what stood before them,
+    # and a pair never seen as one that was; so a thing must be learned from its own words.
+    retold: float = 0.3
     # Timesteps are T u**toward_noise with u uniform in 0..1: 1 visits all alike, less the noisier
     # ones more often, where words matter.
     toward_noise: float = 0.6
@@ -58,7 +69,7 @@ class UNetSettings(Settings):
 
     needs = ("tokenizer", "vae", "text_encoder")
     splits = ("train", "moved")
-    shares = ("two_things", "drop_caption", "swap", "flat")
+    shares = ("unnamed", "two_things", "drop_caption", "swap", "retold", "flat")
 
 
 class Batch(NamedTuple):
@@ -134,13 +145,21 @@ class Table:
 
 def fill_table(settings: UNetSettings, vae: Any, tokenizer: Any, device: torch.device) -> Table:
     """Draw, encode, say and tokenize all that a training picks from."""
-    latents, ids = [], []
-    for split in settings.splits:
-        drawn = data.pictures_tensor(split, settings.pictures, settings.work)
-        latents.append(latents_of(vae, drawn, settings.work, split).to(device))
-        ids.append(data.token_ids(split, settings.pictures, tokenizer, settings.work).to(device))
+    latents, ids, more = [], [], round(settings.unnamed * settings.pictures)
+    for split, other in (("train", "unnamed"), ("moved", "unnamed_moved")):
+        parts = []
+        for name, count in ((other, more), (split, settings.pictures)):
+            if count:
+                drawn = data.pictures_tensor(name, count, settings.work)
+                coded = latents_of(vae, drawn, settings.work, name).to(device)
+                said = data.token_ids(name, count, tokenizer, settings.work).to(device)
+                parts.append((coded, said))
+        latents.append(torch.cat([coded for coded, _ in parts]))
+        ids.append(torch.cat([said for _, said in parts]))
     empty = tokenizer("", padding="max_length", max_length=data.TOKENS).input_ids
-    two = np.array([len(data.scene("train", i).things) == 2 for i in range(settings.pictures)])
+    counts = {"unnamed": more, "train": settings.pictures}
+    scenes = (data.scene(split, i) for split, count in counts.items() for i in range(count))
+    two = np.array([len(scene.things) == 2 for scene in scenes])
     if two.all() or not two.any():
         raise ValueError(f"{settings.pictures} pictures are too few: take more --pictures.")
     return Table(
@@ -150,6 +169,50 @@ def fill_table(settings: UNetSettings, vae: Any, tokenizer: Any, device: torch.d
         np.flatnonzero(two),
         np.flatnonzero(~two),
     )
+
+
+class Retold:
+    """Captions read with another thing in them, by their token ids."""
+
+    def __init__(self, tokenizer: Any, device: torch.device):
+        def ids(words: Iterable[str]) -> torch.Tensor:
+            return torch.tensor([tokenizer(word).input_ids[1] for word in words], device=device)
+
+        self.colours, self.kinds, self.articles = map(
+            ids, (world.COLOURS, world.KINDS, ("a", "an"))
+        )
+        drawn = [[(k, c) not in world.HELD_OUT for c in world.COLOURS] for k in world.KINDS]
+        self.drawn = torch.tensor(drawn, device=device)  # (kinds, colors)
+        vowel = [colour[0] in "aeiou" for colour in world.COLOURS]
+        self.article = self.articles[torch.tensor(vowel, device=device).long()]  # of each color
+
+    def captions(
+        self, ids: torch.Tensor, share: float, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids (B, 77) with another kind, color or both at one thing of a ``share`` of the
+        captions, and where (B, 77) the states of ``ids`` itself stay."""
+        count, device = len(ids), ids.device
+
+        def chance(*shape: int) -> torch.Tensor:
+            return torch.rand(shape, generator=generator, device=device)
+
+        pair = torch.isin(ids[:, :-1], self.colours) & torch.isin(ids[:, 1:], self.kinds)
+        rows, at = torch.arange(count, device=device), (pair * chance(*pair.shape)).argmax(1)
+        kind = (self.kinds == ids[rows, at + 1, None]).int().argmax(1)
+        colour = (self.colours == ids[rows, at, None]).int().argmax(1)
+        change = chance(count)  # the kind, the color, or both
+        kinds, colours = self.drawn.shape
+        kind = torch.where(change < 2 / 3, (chance(count) * kinds).long(), kind)
+        colour = torch.where(change > 1 / 3, (chance(count) * colours).long(), colour)
+        told = pair.any(1) & self.drawn[kind, colour] & (chance(count) < share)
+        other = ids.clone()
+        other[rows, at], other[rows, at + 1] = self.colours[colour], self.kinds[kind]
+        before = (at - 1).clamp(min=0)
+        article = torch.isin(ids[rows, before], self.articles)
+        other[rows, before] = torch.where(article, self.article[colour], ids[rows, before])
+        places = torch.arange(ids.shape[1], device=device)
+        own = (places == at[:, None]) | (places == at[:, None] + 1) | ~told[:, None]
+        return torch.where(told[:, None], other, ids), own
 
 
 def pick_batch_of_pairs(
@@ -233,14 +296,20 @@ def train_unet(settings: UNetSettings) -> None:
         models.plain_attention(part)
     with run.main_first():
         table = fill_table(settings, vae, tokenizer, run.device)
+    retold = Retold(tokenizer, run.device)
     alphas_cumprod = noising.make_alphas_cumprod().to(run.device)
     pipe = models.build_pipeline(vae, text_encoder, tokenizer, run.best)
     model, next_look = run.compiled(), run.elapsed + LOOK_EVERY
     for step, rng in run:
-        batch = pick_batch_of_pairs(table, settings, rng, run.generator(rng))
+        generator = run.generator(rng)
+        batch = pick_batch_of_pairs(table, settings, rng, generator)
         with run.accelerator.autocast():
             with torch.no_grad():
                 states = text_encoder(batch.ids).last_hidden_state
+                if settings.retold:
+                    other, own = retold.captions(batch.ids, settings.retold, generator)
+                    others = text_encoder(other).last_hidden_state
+                    states = torch.where(own[..., None], states, others)
             error = error_of_v(model, batch, states, alphas_cumprod)
         loss = (error / usual(batch.t)).mean()
         usual.update(batch.t, error, ~batch.swapped)

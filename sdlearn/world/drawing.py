@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sdlearn import inputs
-from sdlearn.world.scenes import PAINTERS, POSITIONS, Scene, check_scene
+from sdlearn.world.scenes import PAINTERS, POSITIONS, Scene, Thing, check_scene
 
 RGB = tuple[int, int, int]
 PALETTE: dict[str, RGB] = {
@@ -275,7 +275,9 @@ def _background(scene: Scene, rng: np.random.Generator) -> Image.Image:
     return canvas
 
 
-def draw(scene: Scene, size: int = 128, seed: int = 0) -> Image.Image:
+def draw(
+    scene: Scene, size: int = 128, seed: int = 0, *, paints: dict[Thing, RGB] | None = None
+) -> Image.Image:
     """Paint a scene.
 
     Args:
@@ -283,6 +285,7 @@ def draw(scene: Scene, size: int = 128, seed: int = 0) -> Image.Image:
         size: side of the square picture in pixels.
         seed: places the details (where exactly a thing stands, sun, hills, stars); the same seed
             gives the same picture.
+        paints: colors for some of its things in place of their own, red, green and blue in 0..255.
 
     Returns:
         An RGB picture of ``size`` x ``size`` pixels.
@@ -302,6 +305,7 @@ def draw(scene: Scene, size: int = 128, seed: int = 0) -> Image.Image:
         scale = float(rng.uniform(0.9, 1.02)) * (1.0 if len(scene.things) == 1 else 0.94)
         x = CENTRES[t.position] + float(rng.uniform(-3, 3))
         y = FOOT + float(rng.uniform(-3, 3)) - painter.lift
-        painter.paint(Pen(canvas, x, y, scale), mix(PALETTE[t.colour], tint, share * 0.12))
+        paint = (paints or {}).get(t, PALETTE[t.colour])
+        painter.paint(Pen(canvas, x, y, scale), mix(paint, tint, share * 0.12))
     fits = (128 * SUPERSAMPLE) % size == 0
     return canvas.resize((size, size), Image.Resampling.BOX if fits else Image.Resampling.LANCZOS)
