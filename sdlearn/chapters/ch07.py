@@ -37,10 +37,10 @@ def read_race(path: str | Path = cascade.RACE / "race.json") -> dict:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def read_training(part: str) -> dict:
-    """How a part of Tiny SD began to learn, as its model card has it: steps, batch, hardware."""
-    told = json.loads((hub.TINY_SD / "evaluation.json").read_text(encoding="utf-8"))
-    return told["training"][part][0]
+def read_trainings(*parts: str) -> list[tuple[str, dict]]:
+    """How parts of Tiny SD learned, as its model card has it: the part; steps, batch, hardware."""
+    told = json.loads((hub.TINY_SD / "evaluation.json").read_text(encoding="utf-8"))["training"]
+    return [(part, run) for part in parts for run in told.get(part, [])]
 
 
 def read_sheet(path: str | Path = cascade.RACE / "equal_time.webp") -> list[list[Image.Image]]:
