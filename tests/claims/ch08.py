@@ -5,19 +5,20 @@ from claims import Claim
 CLAIMS = [
     Claim(
         name="08.the_road_is_nearly_straight",
-        sentence="A few percent: the detours are small",
+        sentence="About one percent: the detours are small",
         cell="k014",
         value="longer[1]",
-        low=0.003,
-        high=0.06,
+        low=0.005,
+        high=0.015,
         any_weights="random weights answer nearly the same at every place, so roads are straight",
     ),
     Claim(
         name="08.guidance_bends_the_road",
-        sentence="at scale 5 it turns more than three times as far in all as at scale 1",
+        sentence="at scale 5 it turns about three times as far in all as at scale 1",
         cell="k014",
         value="turned[5] / turned[1]",
-        low=3,
+        low=2.5,
+        high=3.7,
     ),
     Claim(
         name="08.guidance_sets_out_off_the_goal",
@@ -35,11 +36,11 @@ CLAIMS = [
         low=3,
     ),
     Claim(
-        name="08.nobody_comes_back_in_two_steps",
-        sentence="two steps then get hardly any right, three only about half",
+        name="08.hardly_anybody_comes_back_in_two_steps",
+        sentence="few of chapter 05's prompts then come true, at three fewer than half",
         cell="k017",
-        value="max(counted[5][0], abs(counted[5][1] - 50))",
-        high=15,
+        value="max(2 * counted[5][0], counted[5][1])",
+        high=49.9,
         any_weights="a file that was measured on the shipped weights",
     ),
     Claim(
@@ -85,6 +86,14 @@ CLAIMS = [
         any_weights="two notations of one step, whatever the network says",
     ),
     Claim(
+        name="08.a_lora_works_on_the_weights_that_came_after_it",
+        sentence="this one is older than Tiny SD's last training, and still works",
+        cell="k053",
+        value="ways['taught to take few steps'][4][1]",
+        low=95,
+        any_weights="a file that was measured on the shipped weights",
+    ),
+    Claim(
         name="08.untaught_it_gets_nearly_every_prompt_right_in_one_run",
         sentence="Without guidance it gets nearly every prompt with seen pairs",
         cell="k053",
@@ -93,30 +102,30 @@ CLAIMS = [
         any_weights="a file that was measured on the shipped weights",
     ),
     Claim(
-        name="08.taught_nearly_every_one",
-        sentence="The taught model gets nearly every one right too, at one, two and four runs",
+        name="08.taught_just_as_many",
+        sentence="The taught model gets just as many right, at one, two and four runs",
         cell="k053",
-        value="min(share for _, share in ways['taught to take few steps'].values())",
-        low=90,
+        value="max(abs(ways['not taught, sampled the same way'][n][1] - "
+        "ways['taught to take few steps'][n][1]) for n in (1, 2, 4))",
+        high=0.1,
         any_weights="a file that was measured on the shipped weights",
     ),
     Claim(
-        name="08.a_few_prompts_behind_on_held_out_pairs",
-        sentence="at two and four runs is even a few prompts behind the untaught one",
+        name="08.one_to_four_prompts_behind_on_held_out_pairs",
+        sentence="On pairs never drawn for training it is one to four of 64 prompts behind",
         cell="k053",
-        value="(lambda w: min(w['not taught, sampled the same way'][n][1] - "
-        "w['taught to take few steps'][n][1] for n in (2, 4)))"
+        value="(lambda w: sum(1 <= round(0.64 * (w['not taught, sampled the same way'][n][1] - "
+        "w['taught to take few steps'][n][1])) <= 4 for n in (1, 2, 4)))"
         "(ch08.by_way(table['rows'], 'held_out'))",
-        low=1,
-        high=12,
+        low=3,
         any_weights="a file that was measured on the shipped weights",
     ),
     Claim(
         name="08.taught_edges_are_a_drawing_s",
-        sentence="in one run the taught model's edges are as strong as a drawing's",
+        sentence="in one run the taught model's edges are at least as strong as a drawing's",
         cell="k051",
         value="crisp['taught, 1 run']",
-        low=0.95,
+        low=1,
         high=1.15,
         any_weights="the cell loads Tiny SD's own LoRA, whatever model is chosen",
     ),
@@ -125,7 +134,7 @@ CLAIMS = [
         sentence="the untaught one's clearly weaker",
         cell="k051",
         value="crisp['taught, 1 run'] - crisp['not taught, 1 run']",
-        low=0.06,
+        low=0.1,
         any_weights="the cell loads Tiny SD itself, whatever model is chosen",
     ),
 ]
