@@ -119,9 +119,9 @@ def swap_grid(
     changed for at least the share ``FRAMED`` is framed."""
     heads = [["" if n is None else f"{n} of {seeds}" for n in line] for line in counts]
     heads[0] = [f"{name}\n{n}" for name, n in zip(col_labels, heads[0], strict=True)]
-    title = "which cards are swapped; how many pictures show the new word "
+    title = f"one of {seeds} pictures for each swap; above it, how many show the new word "
     title += f"(framed: {FRAMED:.0%} or more)"
-    fig = grid(rows, row_labels, heads, title=title, cell=1.28)
+    fig = grid(rows, row_labels, heads, title=title, cell=1.2)
     flat = [n for row, line in zip(rows, counts, strict=True)
             for image, n in zip(row, line, strict=True) if image is not None]  # fmt: skip
     for ax, n in zip(fig.axes, flat, strict=True):
@@ -143,7 +143,7 @@ def fading(lines: dict[str, Numbers], *, starts: Sequence[int]) -> Figure:
     for (name, y), start in zip(lines.items(), starts, strict=True):
         y = to_array(y)
         ax.plot(np.arange(start, start + len(y)), y, label=name)
-    ax.set(xlabel="place of the token", ylabel="cosine with the end token", ylim=(0, 1.05))
+    ax.set(xlabel="place of the padding token", ylabel="cosine with the end token", ylim=(0, 1.05))
     ax.legend(frameon=False, loc="lower right")
     said = "; ".join(f"{name} {float(to_array(y)[-1]):.2f}" for name, y in lines.items())
     fig.alt = f"How far the padding repeats the end token; cosine at the last place: {said}."
