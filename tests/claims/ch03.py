@@ -20,7 +20,7 @@ CLAIMS = [
     ),
     Claim(
         name="03.top_skip_carries_the_noise",
-        sentence="most of it passes over the top, by skip 0, which was never shrunk",
+        sentence="Most of it passes over the top, by skip 0, which was never shrunk",
         cell="code-14",
         value="(cut[0] / whole).min() / (cut[1:] / whole).max()",
         low=3,
