@@ -49,13 +49,16 @@ CASES: dict[str, Case] = {}
 
 _four = [np.random.default_rng(i).integers(0, 255, (8, 8, 3), dtype=np.uint8) for i in range(4)]
 CASES |= {
-    "00.1": Case(48.0, [1 / 48, 64, 12, 3]),
+    "00.1": Case(65536, [1024, 128 * 128, 3 * 1024**2, 8 * 1024, 48]),
     "00.2": Case(
-        lambda pictures, steps: 2 * pictures * steps,
+        lambda pictures, steps, scale: (1 if scale in (0, 1) else 2) * pictures * steps,
         [
-            lambda pictures, steps: pictures * steps,
-            lambda _, steps: 2 * steps,
-            lambda pictures, steps: pictures * steps**2,
+            lambda pictures, steps, scale: pictures * steps,
+            lambda pictures, steps, scale: 2 * pictures * steps,
+            lambda pictures, steps, scale: (1 if scale == 1 else 2) * pictures * steps,
+            lambda pictures, steps, scale: (1 if scale <= 1 else 2) * pictures * steps,
+            lambda pictures, steps, scale: (1 if scale == 1 else 2) * steps,
+            lambda pictures, steps, scale: scale * pictures * steps,
         ],
     ),
     "00.3": Case(_four, [_four[:3], [_four[0]] * 4, [_four[0], _four[1], _four[0], _four[2]]]),

@@ -72,36 +72,48 @@ def _arrow(ax, start, end, text: str = "", at: tuple[float, float] = (0, 0)) -> 
 
 @exercise(
     "00.1",
-    hint="Multiply each shape out, then divide: larger by smaller.",
-    right="The loop never touches most of the numbers you see.",
+    hint="How many pixels wide is one place of Tiny SD's latents, and how many numbers are in it?",
+    right="64 times Tiny SD's: eight times as wide and eight times as high.",
 )
 def _(answer):
     yield (
-        not close(answer, 1 / 48),
-        "That is how many canvas numbers there are for one of the picture: turn it round.",
+        not close(answer, 128 * 128),
+        "That counts places. How many numbers has a place?",
     )
     yield (
-        not close(answer, 64),
-        "That counts places. How many numbers has a place of the picture, and how many a "
-        "place of the canvas?",
+        not close(answer, 1024 * 1024 * 3),
+        "That is the picture. The loop works on its latents.",
     )
-    yield close(answer, 48), None
+    yield (
+        not close(answer, 8 * 16 * 16 * 4),
+        "Eight times as wide as Tiny SD's picture, yes; and how many times as high?",
+    )
+    yield close(answer, 128 * 128 * 4), None
 
 
 @exercise(
     "00.2",
-    hint="Count the looks for one picture in one step first.",
-    right="Guidance doubles the work.",
+    hint="Write the line down with 2, with 1 and with 0 in place of guidance_scale.",
+    right="Guidance doubles the work, except where it changes nothing.",
 )
 def _(answer):
     yield (
-        not close(answer(1, 25), 25),
-        "At each step the canvas is seen with your sentence and also without it.",
+        not close(answer(1, 25, 2), 25),
+        "At this scale both answers are needed: with your sentence, and without it.",
     )
     yield (
-        close(answer(1, 25), 50) and close(answer(2, 45), 180),
-        "Two sentences, each picture, each step.",
+        close(answer(1, 25, 2), 50) and close(answer(2, 45, 7.5), 180),
+        "First at a scale of 2: looks at each step, for each picture.",
     )
+    yield (
+        close(answer(1, 25, 1), 25) and close(answer(2, 45, 1), 90),
+        "Put 1 for guidance_scale and multiply out: what is left?",
+    )
+    yield (
+        close(answer(1, 25, 0), 25),
+        "One answer drops out at one more scale: what must the second term be?",
+    )
+    yield close(answer(3, 10, -1), 60), "Below 0, too, both answers count."
 
 
 @exercise(
