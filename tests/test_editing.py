@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 
 from sdlearn import compression, editing, models, sampling, text, world
+from sdlearn.chapters import ch06
+from sdlearn.judge import load_judge
 from sdlearn.noising import Schedule, add_noise
 from sdlearn.prediction import x0_from_epsilon
 
@@ -580,3 +582,16 @@ def test_bad_input_gets_one_sentence(pipe, act, sentence):
     with pytest.raises(ValueError, match=sentence) as caught:
         act(pipe)
     assert "\n" not in str(caught.value)
+
+
+def test_a_figure_is_told_by_what_the_judge_sees_neighbors_alike_once():
+    red, blue = (
+        world.Scene((world.Thing("house", c, "left"),), "snow", "day") for c in ("red", "blue")
+    )
+    row = [world.draw(s, 128, seed=1) for s in (red, red, blue, red)]
+    told = ch06.told(load_judge(), {"strength": row}, [0.1, 0.2, 0.3, 0.4])
+    one, other = (
+        "a red house on the left in the snow by day",
+        "a blue house on the left in the snow by day",
+    )
+    assert told == (f"strength, 0.1, 0.2: {one}; strength, 0.3: {other}; strength, 0.4: {one}.")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from sdlearn.checks import close, exercise
+from sdlearn.judge import Judge
 from sdlearn.plots import COLOURS, DPI, Numbers, Picture, picture, to_array
 
 
@@ -46,6 +50,18 @@ def entry(
         f"Beside it: {', '.join(' '.join(map(str, str(label).split())) for label in labels)}."
     )
     return fig
+
+
+def told(judge: Judge, rows: dict[str, Sequence[Picture]], labels: Sequence) -> str:
+    """Rows of pictures for who cannot see them: what the judge sees, neighbors alike told once."""
+    said = []
+    for name, row in rows.items():
+        seen = [" ".join(look.words) for look in judge.look([picture(image) for image in row])]
+        for words, same in groupby(zip(seen, labels, strict=True), key=lambda pair: pair[0]):
+            said.append(
+                f"{name}, {', '.join(str(label) for _, label in same)}: {words or 'nothing'}"
+            )
+    return "; ".join(said) + "."
 
 
 # ------------------------------------------------------------------------------------ the exercises

@@ -4,8 +4,8 @@ from claims import Claim
 
 CLAIMS = [
     Claim(
-        name="06.color_at_small_strengths",
-        sentence="The color comes first, at small strengths",
+        name="06.color_comes_first",
+        sentence="The color comes first, while all else stays",
         cell="5069d287",
         value="came[0.5]['red'] - max(came[0.5]['right'], came[0.5]['snow'], came[0.5]['night'])",
         low=6,
@@ -14,15 +14,23 @@ CLAIMS = [
         name="06.side_and_ground_need_more",
         sentence="Side and ground need more",
         cell="5069d287",
-        value="min(came[0.7]['right'], came[0.7]['snow'])",
+        value="min(came[0.6]['right'], came[0.6]['snow'])",
         low=7,
     ),
     Claim(
         name="06.night_needs_the_most",
         sentence="night needs the most",
         cell="5069d287",
-        value="came[1.0]['night'] - came[0.6]['night']",
-        low=6,
+        value="min(sum(c[what] for c in came.values()) for what in ('right', 'snow'))"
+        " - sum(c['night'] for c in came.values())",
+        low=3,
+    ),
+    Claim(
+        name="06.night_comes_at_last",
+        sentence="So at a strength that brings the night, the place of the house is open again",
+        cell="5069d287",
+        value="min(c['right'] - c['night'] for c in came.values()) + came[1.0]['night']",
+        low=7,
     ),
     Claim(
         name="06.image_to_image_is_the_librarys",
@@ -114,8 +122,8 @@ CLAIMS = [
             ("place", "Place and time must be asked for early", 12, 0, 10),
             ("time", "Place and time must be asked for early", 12, 0, 10),
             ("kind", "Another kind of thing can wait until step 8", 8, 85, 100),
-            ("kind", "Another kind of thing can wait until step 8", 12, 0, 60),
-            ("color", "wait until step 8, another color longest", 12, 65, 100),
+            ("kind", "Another kind of thing can wait until step 8", 12, 0, 40),
+            ("color", "wait until step 8, another color longest", 12, 55, 100),
             ("color", "wait until step 8, another color longest", 8, 85, 100),
         )
     ),
