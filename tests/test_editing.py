@@ -591,7 +591,8 @@ def test_a_figure_is_told_by_what_the_judge_sees_neighbors_alike_once():
     row = [world.draw(s, 128, seed=1) for s in (red, red, blue, red)]
     told = ch06.told(load_judge(), {"strength": row}, [0.1, 0.2, 0.3, 0.4])
     one, other = (
-        "a red house on the left in the snow by day",
-        "a blue house on the left in the snow by day",
+        "a red house on the left, in the snow, by day",
+        "a blue house on the left, in the snow, by day",
     )
-    assert told == (f"strength, 0.1, 0.2: {one}; strength, 0.3: {other}; strength, 0.4: {one}.")
+    said = f"strength (0.1, 0.2): {one}; strength (0.3): {other}; strength (0.4): {one}"
+    assert told == f"The judge sees: {said}."

@@ -56,12 +56,11 @@ def told(judge: Judge, rows: dict[str, Sequence[Picture]], labels: Sequence) -> 
     """Rows of pictures for who cannot see them: what the judge sees, neighbors alike told once."""
     said = []
     for name, row in rows.items():
-        seen = [" ".join(look.words) for look in judge.look([picture(image) for image in row])]
+        seen = [", ".join(look.words) for look in judge.look([picture(image) for image in row])]
         for words, same in groupby(zip(seen, labels, strict=True), key=lambda pair: pair[0]):
-            said.append(
-                f"{name}, {', '.join(str(label) for _, label in same)}: {words or 'nothing'}"
-            )
-    return "; ".join(said) + "."
+            where = ", ".join(str(label) for _, label in same)
+            said.append(f"{' '.join(name.split())} ({where}): {words or 'nothing'}")
+    return f"The judge sees: {'; '.join(said)}."
 
 
 # ------------------------------------------------------------------------------------ the exercises
