@@ -98,7 +98,7 @@ CLAIMS = [
     ),
     Claim(
         name="03.held_out_pairs_come_out_in_place",
-        sentence="of 500 prompts with them 93.6% come out in place",
+        sentence="Of 500 prompts with such pairs 93.6% come out in place",
         measured="evaluation.json/fidelity/held_out/in_place/value",
         low=93.55,
         high=93.65,
