@@ -181,17 +181,20 @@ CLAIMS += [
         low=1,
         high=6,
     ),
-    *(
-        Claim(
-            name=f"04.red_times_{scale}_towers",
-            sentence="at two it gives some towers, at three only towers",
-            cell="c76",
-            value="sum('tower' in ' '.join(seen.words)"
-            f" for seen in judge.look(heavier['red'][scales.index({scale})]))",
-            low=low,
-            high=high,
-        )
-        for scale, low, high in ((2, 1, 6), (3, 8, 8))
+    Claim(
+        name="04.red_times_two_some_towers",
+        sentence="at two it gives some towers",
+        cell="c76",
+        value="min(kept['red'][3], sum('red tower' in ' '.join(seen.words)"
+        " for seen in judge.look(heavier['red'][3])))",
+        low=1,
+    ),
+    Claim(
+        name="04.red_times_three_only_towers",
+        sentence="at three only towers",
+        cell="c76",
+        value="sum('red tower' in ' '.join(seen.words) for seen in judge.look(heavier['red'][4]))",
+        low=8,
     ),
     Claim(
         name="04.house_may_be_zero",
