@@ -57,8 +57,9 @@ class SampleStep(Update):
 def guide(
     noise_pred_uncond: torch.Tensor, noise_pred_text: torch.Tensor, guidance_scale: float
 ) -> torch.Tensor:
-    """Classifier-free guidance, eps_uncond + s (eps_text - eps_uncond) (Ho and Salimans 2022, eq. 6
-    with w = s - 1).
+    """Classifier-free guidance: eps_uncond + w (eps_text - eps_uncond).
+
+    This w is 1 + the w of Ho and Salimans 2022, eq. 6.
 
     0 ignores the prompt, 1 only obeys it, more exaggerates what the prompt changes.
     """
