@@ -134,8 +134,11 @@ CLAIMS = [
         name="05.the_negative_prompt_works",
         sentence="The negative prompt works",
         cell="c058",
-        value="min(list(nights.values())[:2]) - list(nights.values())[2]",
-        low=1,
+        # fewer than without one, and far fewer than with "not"
+        value="list(nights.values())[1] - list(nights.values())[2] "
+        "if list(nights.values())[0] > list(nights.values())[2] else 0",
+        low=4,
+        any_weights="what the judge takes for night in the gray of random weights is chance",
     ),
     Claim(
         name="05.wide_canvas_gives_twins",
