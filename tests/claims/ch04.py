@@ -159,8 +159,8 @@ CLAIMS += [
 ]
 CLAIMS += [
     Claim(
-        name="04.the_cards_behind_duck_decide",
-        sentence="The cards behind duck decide: those of a purple duck spoil even a yellow one",
+        name="04.the_cards_after_duck_decide",
+        sentence="The cards after duck decide: those of a purple duck spoil even a yellow one",
         cell="c74c",
         value="ducks[1] - max(ducks[0], ducks[2])",
         low=4,
