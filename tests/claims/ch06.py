@@ -115,14 +115,14 @@ CLAIMS = [
             high=high,
         )
         for what, sentence, k, low, high in (
-            ("place", "Place and time must be asked for early", 0, 90, 100),
-            ("time", "Place and time must be asked for early", 0, 90, 100),
-            ("place", "Place and time must be asked for early", 8, 0, 50),
-            ("time", "Place and time must be asked for early", 8, 0, 50),
-            ("place", "Place and time must be asked for early", 12, 0, 10),
-            ("time", "Place and time must be asked for early", 12, 0, 10),
-            ("kind", "Another kind of thing can wait until step 8", 8, 85, 100),
-            ("kind", "Another kind of thing can wait until step 8", 12, 0, 40),
+            ("place", "Ground (place) and light (time) must be asked for early", 0, 90, 100),
+            ("time", "Ground (place) and light (time) must be asked for early", 0, 90, 100),
+            ("place", "Ground (place) and light (time) must be asked for early", 8, 0, 50),
+            ("time", "Ground (place) and light (time) must be asked for early", 8, 0, 50),
+            ("place", "Ground (place) and light (time) must be asked for early", 12, 0, 10),
+            ("time", "Ground (place) and light (time) must be asked for early", 12, 0, 10),
+            ("kind", "Another thing can wait until step 8", 8, 85, 100),
+            ("kind", "Another thing can wait until step 8", 12, 0, 40),
             ("color", "wait until step 8, another color longest", 12, 55, 100),
             ("color", "wait until step 8, another color longest", 8, 85, 100),
         )

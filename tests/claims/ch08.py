@@ -122,7 +122,7 @@ CLAIMS = [
     ),
     Claim(
         name="08.taught_edges_are_a_drawing_s",
-        sentence="in one run the taught model's edges are at least as strong as a drawing's",
+        sentence="in one run the taught model's edges are as strong as a drawing's or stronger",
         cell="k051",
         value="crisp['taught, 1 run']",
         low=1,
@@ -131,7 +131,7 @@ CLAIMS = [
     ),
     Claim(
         name="08.untaught_edges_are_weaker",
-        sentence="the untaught one's clearly weaker",
+        sentence="the untaught one's weaker",
         cell="k051",
         value="crisp['taught, 1 run'] - crisp['not taught, 1 run']",
         low=0.1,
