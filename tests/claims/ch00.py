@@ -20,7 +20,7 @@ CLAIMS = [
     ),
     Claim(
         name="00.many_seeds_show_both_at_once",
-        sentence="Many seeds show both things at once",
+        sentence="With many seeds both things can be recognized from the first step",
         cell="c12",
         # of the first eight: what the judge names in the end imagined at the first step
         value="sum({t.kind for t in look.scene.things} == {'dragon', 'castle'} for look in "

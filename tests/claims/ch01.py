@@ -47,7 +47,7 @@ CLAIMS = [
     ),
     Claim(
         name="01.webp_passes_them",
-        sentence="and WebP passes them",
+        sentence="and WebP overtakes",
         cell="c01-040",
         value="race['WebP'][3] - race['latents'][3]",
         low=0.2,
@@ -55,7 +55,7 @@ CLAIMS = [
     ),
     Claim(
         name="01.the_decoders_own_limit",
-        sentence="what is lost there is the decoder's own limit",
+        sentence="it has reached what the decoder can do",
         cell="c01-040",
         value="abs(race['latents'][3] - mean_psnr(copies[:6], some))",
         high=0.3,

@@ -70,7 +70,7 @@ CLAIMS = [
     ),
     Claim(
         name="02.noised_scenes_are_judged_fairly",
-        sentence="Shown noised scenes, the detective gives every answer a third, as it must",
+        sentence="Over all noised scenes, the detective's answers average to a third each",
         cell="code-59",
         printed=r"noised scenes +day (\d+)%",
         low=30,
