@@ -47,7 +47,7 @@ CLAIMS = [
     ),
     Claim(
         name="01.webp_passes_them",
-        sentence="and WebP overtakes",
+        sentence="for the sixteen of section 4), and WebP overtakes",
         cell="c01-040",
         value="race['WebP'][3] - race['latents'][3]",
         low=0.2,

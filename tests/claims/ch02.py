@@ -63,7 +63,7 @@ CLAIMS = [
     ),
     Claim(
         name="02.pure_noise_looks_like_sunset",
-        sentence="Shown pure noise, it prefers sunset",
+        sentence="Over pure noise it prefers sunset",
         cell="code-59",
         value="belief['sunset'] - max(belief['day'], belief['night'])",
         low=0.03,
