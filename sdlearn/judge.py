@@ -43,7 +43,7 @@ class Request:
     def __str__(self) -> str:
         noun = f"{self.colour} {self.kind}" if self.colour else self.kind
         where = f" {world.POSITION_WORDS[self.position]}" if self.position else ""
-        return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}{where}"
+        return f"{world.article(noun)} {noun}{where}"
 
 
 @dataclass(frozen=True)

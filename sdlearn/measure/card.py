@@ -79,6 +79,7 @@ def model_card(result: dict, table: str, folder: Path) -> str:
     loaded = {name: hub.load_part(name, folder) for name in PARTS}
     config = loaded["vae"].config
     told, judged = result["settings"], result["measured"]
+    unets = [run["settings"].get("unnamed", 0) for run in result["training"].get("unet", [])]
     card = ModelCard.from_template(
         ModelCardData(license="mit", library_name="diffusers", pipeline_tag="text-to-image"),
         template_path=str(TEMPLATE),
@@ -98,6 +99,8 @@ def model_card(result: dict, table: str, folder: Path) -> str:
         times=len(world.TIMES),
         held_out=", ".join(f"{colour} {kind}" for kind, colour in sorted(world.HELD_OUT)),
         runs=_rows(result["training"]),
+        unets=len(unets),
+        unnamed=[more / (1 + more) for more in unets if more],  # shares of all pictures
         table=table,
         prompts=told["prompts"],
         sampler=told["sampler"],

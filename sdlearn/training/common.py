@@ -49,9 +49,13 @@ class Settings:
 
     # not options: what prepare.py checks
     needs = ()  # parts that must be in ``out``
-    splits = ("train",)  # pictures that are drawn
+    splits = ("train",)  # pictures that are drawn, see drawn
     shares = ()  # settings between 0 and 1
     least = {"seed": 0}  # noqa: RUF012  (smallest count of settings that may be 0)
+
+    def drawn(self) -> dict[str, int]:
+        """How many pictures of each split are drawn at most."""
+        return dict.fromkeys(self.splits, getattr(self, "pictures", 0))
 
 
 def learning_rate(

@@ -100,10 +100,9 @@ def unnamed_paints(scene: world.Scene, index: int) -> dict[world.Thing, tuple[in
 
 def without_colour(said: str, thing: world.Thing) -> str:
     """A caption that no longer says a thing's color."""
-    article = "an " if thing.kind[0] in "aeiou" else "a "
     return re.sub(
         rf"\b(an? )?{thing.colour} {thing.kind}\b",
-        lambda found: (article if found[1] else "") + thing.kind,
+        lambda found: f"{world.article(thing.kind)} {thing.kind}" if found[1] else thing.kind,
         said,
     )
 

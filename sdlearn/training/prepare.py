@@ -100,9 +100,9 @@ def check_folder_writable(folder: str) -> None:
 
 def check_room(settings: Any) -> None:
     """Refuse a training whose pictures and checkpoints the disk cannot hold."""
-    count = getattr(settings, "pictures", 0)
-    missing = sum(not data.are_drawn(split, count, settings.work) for split in settings.splits)
-    needed = missing * count * 3 * data.SIDE**2 / 1e6 + CHECKPOINT_MB
+    drawn = settings.drawn().items()
+    missing = sum(n for split, n in drawn if not data.are_drawn(split, n, settings.work))
+    needed = missing * 3 * data.SIDE**2 / 1e6 + CHECKPOINT_MB
     free = shutil.disk_usage(settings.work).free / 1e6
     if free < needed:
         raise ValueError(

@@ -68,8 +68,14 @@ class UNetSettings(Settings):
     ema: float = 0.998  # an average over about 500 steps; raise it for trainings of many hours
 
     needs = ("tokenizer", "vae", "text_encoder")
-    splits = ("train", "moved")
     shares = ("unnamed", "two_things", "drop_caption", "swap", "retold", "flat")
+
+    def drawn(self) -> dict[str, int]:
+        """Scenes, then their partners; each time those with colors without a name come first."""
+        more = round(self.unnamed * self.pictures)
+        counts = {"unnamed": more, "train": self.pictures}
+        counts |= {"unnamed_moved": more, "moved": self.pictures}
+        return {split: count for split, count in counts.items() if count}
 
 
 class Batch(NamedTuple):
@@ -145,26 +151,19 @@ class Table:
 
 def fill_table(settings: UNetSettings, vae: Any, tokenizer: Any, device: torch.device) -> Table:
     """Draw, encode, say and tokenize all that a training picks from."""
-    latents, ids, more = [], [], round(settings.unnamed * settings.pictures)
-    for split, other in (("train", "unnamed"), ("moved", "unnamed_moved")):
-        parts = []
-        for name, count in ((other, more), (split, settings.pictures)):
-            if count:
-                drawn = data.pictures_tensor(name, count, settings.work)
-                coded = latents_of(vae, drawn, settings.work, name).to(device)
-                said = data.token_ids(name, count, tokenizer, settings.work).to(device)
-                parts.append((coded, said))
-        latents.append(torch.cat([coded for coded, _ in parts]))
-        ids.append(torch.cat([said for _, said in parts]))
+    latents, ids, things = [], [], []
+    for split, count in settings.drawn().items():
+        drawn = data.pictures_tensor(split, count, settings.work)
+        latents.append(latents_of(vae, drawn, settings.work, split).to(device))
+        ids.append(data.token_ids(split, count, tokenizer, settings.work).to(device))
+        things += [len(data.scene(split, i).things) for i in range(count)]
     empty = tokenizer("", padding="max_length", max_length=data.TOKENS).input_ids
-    counts = {"unnamed": more, "train": settings.pictures}
-    scenes = (data.scene(split, i) for split, count in counts.items() for i in range(count))
-    two = np.array([len(scene.things) == 2 for scene in scenes])
+    two = np.array(things[: len(things) // 2]) == 2  # a partner has as many things
     if two.all() or not two.any():
         raise ValueError(f"{settings.pictures} pictures are too few: take more --pictures.")
     return Table(
-        torch.stack(latents),
-        torch.stack(ids),
+        torch.cat(latents).unflatten(0, (2, -1)),
+        torch.cat(ids).unflatten(0, (2, -1)),
         torch.tensor(empty, dtype=torch.int16, device=device),
         np.flatnonzero(two),
         np.flatnonzero(~two),
@@ -183,8 +182,7 @@ class Retold:
         )
         drawn = [[(k, c) not in world.HELD_OUT for c in world.COLOURS] for k in world.KINDS]
         self.drawn = torch.tensor(drawn, device=device)  # (kinds, colors)
-        vowel = [colour[0] in "aeiou" for colour in world.COLOURS]
-        self.article = self.articles[torch.tensor(vowel, device=device).long()]  # of each color
+        self.article = ids(map(world.article, world.COLOURS))
 
     def captions(
         self, ids: torch.Tensor, share: float, generator: torch.Generator

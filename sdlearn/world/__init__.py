@@ -21,7 +21,7 @@ and the times of day, ``things`` draws each thing.
 """
 
 from sdlearn.world import things  # noqa: F401  (it registers the things)
-from sdlearn.world.captions import PLACE_WORDS, POSITION_WORDS, TIME_WORDS, caption
+from sdlearn.world.captions import PLACE_WORDS, POSITION_WORDS, TIME_WORDS, article, caption
 from sdlearn.world.drawing import (
     CREAM,
     GLASS,
@@ -70,6 +70,7 @@ __all__ = [
     "Pen",
     "Scene",
     "Thing",
+    "article",
     "caption",
     "dark",
     "draw",

@@ -22,9 +22,14 @@ TIME_WORDS = {
 POSITION_WORDS = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
 
 
-def _noun(thing: Thing, colour: bool = True, article: bool = True) -> str:
+def article(noun: str) -> str:
+    """ "an" before a vowel, else "a"."""
+    return "an" if noun[0] in "aeiou" else "a"
+
+
+def _noun(thing: Thing, colour: bool = True, with_article: bool = True) -> str:
     words = f"{thing.colour} {thing.kind}" if colour else thing.kind
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}" if article else words
+    return f"{article(words)} {words}" if with_article else words
 
 
 def caption(scene: Scene, rng: np.random.Generator | None = None) -> str:
@@ -55,9 +60,9 @@ def caption(scene: Scene, rng: np.random.Generator | None = None) -> str:
 
 def _subject(scene: Scene, rng: np.random.Generator) -> str:
     """The things of a scene in one of several wordings."""
-    article = rng.random() > 0.08
+    with_article = rng.random() > 0.08
     colour = rng.random() > 0.04
-    nouns = [_noun(t, colour, article) for t in scene.things]
+    nouns = [_noun(t, colour, with_article) for t in scene.things]
     where = [POSITION_WORDS[t.position] for t in scene.things]
     if len(scene.things) == 1:
         return f"{nouns[0]} {where[0]}" if rng.random() < 0.5 else nouns[0]
