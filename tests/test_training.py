@@ -440,6 +440,19 @@ def test_colors_without_a_name_are_not_said_and_never_make_a_held_out_pair():
     assert shown == 60
 
 
+def test_room_is_asked_for_every_picture_that_is_drawn(tmp_path, monkeypatch):
+    """The U-Net's colors without a name count too: 200 scenes, 50 more, and as many partners."""
+    settings = unet.UNetSettings(pictures=200, unnamed=0.25, work=str(tmp_path))
+    assert sum(settings.drawn().values()) == 500
+    assert unet.UNetSettings(pictures=200, unnamed=0).drawn() == {"train": 200, "moved": 200}
+    needed = 500 * 3 * data.SIDE**2 + prepare.CHECKPOINT_MB * 1e6
+    for spare, said in ((1, contextlib.nullcontext()), (-1, pytest.raises(ValueError, match="GB"))):
+        disk = SimpleNamespace(free=needed + spare)
+        monkeypatch.setattr(prepare.shutil, "disk_usage", lambda _, disk=disk: disk)
+        with said:
+            prepare.check_room(settings)
+
+
 def test_captions_with_sides_say_colors_and_sides():
     for i in range(50):
         said, scene = data.captions("train", i), data.scene("train", i)

@@ -151,14 +151,15 @@ class Table:
 
 def fill_table(settings: UNetSettings, vae: Any, tokenizer: Any, device: torch.device) -> Table:
     """Draw, encode, say and tokenize all that a training picks from."""
-    latents, ids, things = [], [], []
+    latents, ids = [], []
     for split, count in settings.drawn().items():
         drawn = data.pictures_tensor(split, count, settings.work)
         latents.append(latents_of(vae, drawn, settings.work, split).to(device))
         ids.append(data.token_ids(split, count, tokenizer, settings.work).to(device))
-        things += [len(data.scene(split, i).things) for i in range(count)]
     empty = tokenizer("", padding="max_length", max_length=data.TOKENS).input_ids
-    two = np.array(things[: len(things) // 2]) == 2  # a partner has as many things
+    counts = [(split, n) for split, n in settings.drawn().items() if not split.endswith("moved")]
+    scenes = (data.scene(split, i) for split, count in counts for i in range(count))
+    two = np.array([len(scene.things) == 2 for scene in scenes])
     if two.all() or not two.any():
         raise ValueError(f"{settings.pictures} pictures are too few: take more --pictures.")
     return Table(
