@@ -296,7 +296,8 @@ def three_numbers(rows: list[Row]) -> str:
     return (
         f"**{found[SEEN]:.1f} %** of 500 sentences that say where things stand come out with "
         f"everything in its place at the first try (**{found[HELD_OUT]:.1f} %** with "
-        f"pairs of color and thing that training never drew). Two pictures in {STEPS} steps take **{found[LONG]:.1f} s** on "
+        f"pairs of color and thing that training never drew). Two pictures in {STEPS} steps "
+        f"take **{found[LONG]:.1f} s** on "
         f"{os.cpu_count()} cores. Our sampler and diffusers' pipeline differ by "
         f"**{found[APART]:.0f} of 255**."
     )
